@@ -1,0 +1,65 @@
+"""Bring a program to unit size, and its solution back: returns by their root mean square, objective by its largest
+coefficient. Daily returns of 1e-2 and monthly profits of 1e4 then look the same to the solver."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .program import HingeProgram, Solution
+
+
+class Scale(NamedTuple):
+    """Sizes that were divided out."""
+
+    returns: Float[Array, ""]
+    objective: Float[Array, ""]
+
+
+def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
+    """Divide returns and objective by their sizes; weights, rows and bounds keep their units.
+
+    Where all returns, or all objective coefficients, are zero the size is one.
+    """
+    live = (program.upper > program.lower) & jnp.any(program.returns != 0, axis=0)
+    squares = program.probabilities @ jnp.square(program.returns)
+    size = jnp.sqrt(jnp.sum(jnp.where(live, squares, 0.0)) / jnp.maximum(jnp.sum(live), 1))
+    size = jnp.where(size > 0, size, 1.0)
+    candidates = [
+        jnp.abs(program.linear),
+        program.cvar_weight * size,
+        jnp.ravel(program.l1_weight[:, None] * program.l1_rate),
+    ]
+    objective = jnp.max(jnp.concatenate(candidates), initial=0.0)
+    objective = jnp.where(objective > 0, objective, 1.0)
+    scaled = eqx.tree_at(
+        lambda p: (p.returns, p.linear, p.cvar_weight, p.cvar_cap, p.l1_weight),
+        program,
+        (
+            program.returns / size,
+            program.linear / objective,
+            program.cvar_weight * size / objective,
+            program.cvar_cap / size,
+            program.l1_weight / objective,
+        ),
+    )
+    return scaled, Scale(size, objective)
+
+
+def unscale(solution: Solution, scale: Scale) -> Solution:
+    """Undo :func:`scale` on weights-and-multipliers, so that they belong to the original program."""
+    price = scale.objective / scale.returns
+    return eqx.tree_at(
+        lambda s: (s.var, s.scenario_dual, s.row_dual, s.cvar_cap_dual, s.l1_cap_dual),
+        solution,
+        (
+            solution.var * scale.returns,
+            solution.scenario_dual * price,
+            solution.row_dual * scale.objective,
+            solution.cvar_cap_dual * price,
+            solution.l1_cap_dual * scale.objective,
+        ),
+    )

@@ -1,0 +1,71 @@
+"""What the constraints together say about each single weight: implied bounds, and where to start."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from portfolioopt_kernels import HingeProgram
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+_ROUNDS = 3  # sweeps of propagation; later ones change little
+_SLACK = 1e-9  # implied bounds are widened by this, so that rounding never cuts off a feasible weight
+
+
+def implied_box(program: HingeProgram) -> tuple[FloatArray, FloatArray]:
+    """Bounds (N,) on each weight that follow from bounds, rows and L1 caps by interval arithmetic.
+
+    They are implied: no portfolio that meets the constraints lies outside. Infinite where nothing limits a weight.
+    """
+    lower, upper = np.array(program.lower), np.array(program.upper)
+    given_lower, given_upper = lower.copy(), upper.copy()
+    for rate, reference, cap in zip(program.l1_rate, program.l1_reference, program.l1_cap, strict=True):
+        if np.isfinite(cap):
+            with np.errstate(divide="ignore"):
+                reach = np.where(rate > 0, cap / np.where(rate > 0, rate, 1.0), np.inf)
+            lower, upper = np.maximum(lower, reference - reach), np.minimum(upper, reference + reach)
+    for _ in range(_ROUNDS):
+        for row, low, high in zip(program.rows, program.row_lower, program.row_upper, strict=True):
+            for sign, limit in ((1.0, high), (-1.0, -low)):
+                if np.isfinite(limit):
+                    lower, upper = _propagate(sign * row, limit, lower, upper)
+    lower = np.where(lower > given_lower, lower - _SLACK * np.maximum(1.0, np.abs(lower)), given_lower)
+    upper = np.where(upper < given_upper, upper + _SLACK * np.maximum(1.0, np.abs(upper)), given_upper)
+    return np.maximum(lower, given_lower), np.minimum(upper, given_upper)
+
+
+def _propagate(
+    row: FloatArray, limit: float, lower: FloatArray, upper: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Tighten bounds by row'w <= limit: each entry gets what the smallest activity of the others leaves."""
+    used = row != 0
+    least = np.zeros_like(row)
+    least[used] = np.where(row > 0, row * np.where(used, lower, 0.0), row * np.where(used, upper, 0.0))[used]
+    endless = used & ~np.isfinite(least)
+    finite_sum = float(least[used & ~endless].sum())
+    count = int(endless.sum())
+    others = np.where(endless, finite_sum, finite_sum - np.where(endless, 0.0, least))
+    known = used & (count - endless.astype(int) == 0)
+    room = np.where(known, limit - others, np.inf)
+    divisor = np.where(used, row, 1.0)
+    upper = np.where(known & (row > 0), np.minimum(upper, room / divisor), upper)
+    lower = np.where(known & (row < 0), np.maximum(lower, room / divisor), lower)
+    return lower, upper
+
+
+def initial_weights(program: HingeProgram, lower: FloatArray, upper: FloatArray) -> FloatArray:
+    """A point inside the bounds (N,) that meets an equality on the sum of weights where there is one."""
+    n = len(lower)
+    total = 0.0
+    for row, low, high in zip(program.rows, program.row_lower, program.row_upper, strict=True):
+        if low == high and (row == 1.0).all():
+            total = float(low)
+    low = np.where(np.isfinite(lower), lower, np.minimum(0.0, np.where(np.isfinite(upper), upper - 1.0, -1.0)))
+    high = np.where(np.isfinite(upper), upper, np.maximum(0.0, low + 1.0))
+    even = np.full(n, total / n)
+    if np.all((even >= low) & (even <= high)):
+        return even
+    room = float((high - low).sum())
+    share = 0.5 if room <= 0 else float(np.clip((total - low.sum()) / room, 0.0, 1.0))
+    return low + share * (high - low)

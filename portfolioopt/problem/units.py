@@ -1,0 +1,106 @@
+"""Refuse limits that cannot bind because of a mistake in the unit: a weight cap of 10 that meant 10 %."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import equinox as eqx
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from portfolioopt_kernels import HingeProgram
+
+from portfolioopt.errors import InputError
+from portfolioopt.labels import per_asset
+from portfolioopt.scenarios import ScenarioSet
+
+from .box import implied_box
+from .constraints import Bounds, Constraint, CVaRLimit, GroupLimit, TradeLimit, Turnover
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+# A cap that cannot bind is suspect from _SUSPECT on; one that might bind, but allows _ABSURD times NAV, from there on.
+_SUSPECT = 1.5
+_ABSURD = 5.0
+
+
+def check_units(
+    scenarios: ScenarioSet, program: HingeProgram, constraints: tuple[Constraint, ...], holdings: FloatArray | None
+) -> None:
+    """Raise InputError for a limit that cannot bind and looks like a percentage, or holdings that look like money."""
+    assets = scenarios.assets
+    if holdings is not None and np.abs(holdings).max() > 20.0:
+        i = int(np.abs(holdings).argmax())
+        raise InputError(
+            f"holdings[{assets[i]}] is {holdings[i]:g}: holdings are weights, fractions of NAV; divide positions by NAV"
+        )
+    # what is left when no cap from above is believed: the budget over non-negative weights
+    open_upper = eqx.tree_at(lambda p: p.upper, program, np.full(len(assets), np.inf))
+    low, high = implied_box(open_upper)
+    capped_high = np.minimum(high, program.upper)
+    for c in constraints:
+        if not getattr(c, "unit_check", False):
+            continue
+        match c:
+            case Bounds():
+                lower = per_asset(c.lower, assets, what=f"{c.name}.lower", infinite=True)
+                upper = per_asset(c.upper, assets, what=f"{c.name}.upper", infinite=True)
+                _check_bounds(c, upper, lower, assets, high)
+            case GroupLimit():
+                labels = dict(c.labels)
+                for label, limit in (c.upper or {}).items():
+                    members = [i for i, a in enumerate(assets) if labels[a] == label]
+                    largest = float(capped_high[members].sum())
+                    _check_cap(f"{c.name}: upper[{label!r}]", limit, largest)
+            case TradeLimit():
+                assert holdings is not None
+                limit = per_asset(c.limit, assets, what=f"{c.name}.limit", infinite=True)
+                largest = np.maximum(high - holdings, holdings - low)
+                for i in np.flatnonzero(limit > _SUSPECT):
+                    _check_cap(f"{c.name}: limit of {assets[i]!r}", float(limit[i]), float(largest[i]))
+            case Turnover() if c.limit > _ABSURD:
+                raise InputError(
+                    f"{c.name}: a limit of {c.limit:g} allows trading {c.limit:.0%} of NAV; limits are fractions "
+                    f"({c.limit / 100:g} is {c.limit:g} %). If it is meant, pass unit_check=False"
+                )
+            case CVaRLimit() if c.limit >= 1.0:
+                worst = _worst_loss(scenarios, low, capped_high)
+                if c.limit > worst:
+                    raise InputError(
+                        f"{c.name}: a limit of {c.limit:g} is {c.limit:.0%} of NAV and cannot bind (no allowed portfolio "
+                        f"loses more than {worst:.3g}); limits are fractions ({c.limit / 100:g} is {c.limit:g} %). If it "
+                        "is meant, pass unit_check=False"
+                    )
+            case _:
+                pass
+
+
+def _check_bounds(c: Bounds, upper: FloatArray, lower: FloatArray, assets: pd.Index, largest: FloatArray) -> None:
+    for i in np.flatnonzero(np.isfinite(upper) & (upper > _SUSPECT)):
+        where = "upper" if np.ndim(c.upper) == 0 and not isinstance(c.upper, Mapping) else f"upper[{assets[i]!r}]"
+        _check_cap(f"{c.name}: {where}", float(upper[i]), float(largest[i]))
+    deep = np.isfinite(lower) & (lower < -_ABSURD)
+    if deep.any():
+        value = float(lower[deep][0])
+        raise InputError(
+            f"{c.name}: a lower bound of {value:g} allows a short of {-value:.0%} of NAV; bounds are fractions "
+            f"({value / 100:g} is {value:g} %). If it is meant, pass unit_check=False"
+        )
+
+
+def _check_cap(what: str, limit: float, largest: float) -> None:
+    useless = limit > max(_SUSPECT, largest * (1.0 + 1e-6))
+    if np.isfinite(limit) and (useless or limit > _ABSURD):
+        why = f"can never bind (the other constraints allow at most {largest:.4g})" if useless else f"allows {limit:.0%} of NAV"
+        raise InputError(
+            f"{what} = {limit:g} {why}; limits are fractions of NAV, so {limit:g} % is {limit / 100:g}. If it is meant, "
+            "pass unit_check=False"
+        )
+
+
+def _worst_loss(scenarios: ScenarioSet, low: FloatArray, high: FloatArray) -> float:
+    """An upper bound on the loss of any allowed portfolio in any scenario; inf where weights are unlimited."""
+    reach = np.maximum(np.abs(low), np.abs(high))
+    if not np.isfinite(reach).all():
+        return np.inf
+    return float(reach @ np.abs(scenarios.matrix).max(axis=0))
