@@ -4,7 +4,6 @@
 """
 
 from . import data as data
-from . import scenarios as _scenarios  # noqa: F401
 from .errors import ConfigError as ConfigError
 from .errors import InfeasibleError as InfeasibleError
 from .errors import InputError as InputError
@@ -26,3 +25,8 @@ from .problem import ReturnTarget as ReturnTarget
 from .problem import TradeLimit as TradeLimit
 from .problem import Turnover as Turnover
 from .scenarios import ScenarioSet as ScenarioSet
+from .solve import Certificate as Certificate
+from .solve import Result as Result
+from .solve import Status as Status
+from .solve import Timings as Timings
+from .solve import optimize as optimize

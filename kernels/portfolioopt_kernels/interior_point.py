@@ -31,7 +31,7 @@ from .program import (
 )
 
 STEP_BACK = 0.995  # fraction of the way to the boundary
-PATIENCE = 20  # steps without a better point before the loop gives up
+PATIENCE = 15  # steps without a better point or a smaller barrier before the loop gives up
 RADIUS = 100.0  # stand-in for an infinite bound in the stopping rule's dual bound
 
 
@@ -73,7 +73,8 @@ class State(eqx.Module):
     iterate: Iterate
     best: Point
     iteration: Int[Array, ""]
-    best_iteration: Int[Array, ""]
+    least_mu: Float[Array, ""]
+    progress: Int[Array, ""]  # iteration at which the best point or the least mu last improved
     status: Int[Array, ""]
     done: Bool[Array, ""]
 
@@ -469,9 +470,11 @@ def step(data: Data, settings: Settings, state: State) -> State:
     better = finite & (merit < state.best.merit)
     here = Point(it.w, it.t, q_live, it.y, it.eta, gap, infeasibility, merit)
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), here, state.best)
-    best_iteration = jnp.where(better, state.iteration, state.best_iteration)
+    products = _products(data, it)
+    mu = _total(data, products) / data.count
+    progress = jnp.where(better | (mu < 0.9 * state.least_mu), state.iteration, state.progress)
     converged = finite & (merit <= 1.0)
-    stalled = ~finite | (state.iteration - best_iteration > PATIENCE)
+    stalled = ~finite | (state.iteration - progress > PATIENCE)
 
     level = data.weight + it.eta
     res = Residuals(
@@ -483,8 +486,6 @@ def step(data: Data, settings: Settings, state: State) -> State:
         cap=jnp.where(mask.capped, jnp.where(mask.capped, data.cap, 0.0) - _block_values(data, it.w, it.t, it.u) - it.s, 0.0),
     )  # fmt: skip
     kkt = _assemble(data, it, theta, omega, by_returns[m:])
-    products = _products(data, it)
-    mu = _total(data, products) / data.count
     solve = partial(_direction, data, it, kkt, theta, omega, res)
 
     predictor = solve(jax.tree.map(jnp.negative, products))
@@ -517,7 +518,8 @@ def step(data: Data, settings: Settings, state: State) -> State:
         iterate=jax.tree.map(lambda new, old: jnp.where(done, old, new), ahead, it),
         best=best,
         iteration=jnp.where(done, state.iteration, iteration),
-        best_iteration=best_iteration,
+        least_mu=jnp.minimum(mu, state.least_mu),
+        progress=progress,
         status=status,
         done=done,
     )
@@ -538,7 +540,7 @@ def solve(program: HingeProgram, settings: Settings | None = None) -> Solution:
     m, s = program.cvar_beta.shape[0], program.returns.shape[0]
     best = Point(iterate.w, iterate.t, jnp.zeros((m, s), dtype), iterate.y, iterate.eta, worst, worst, worst)
     zero = jnp.zeros((), jnp.int32)
-    state = State(iterate, best, zero, zero, jnp.full((), ITERATION_LIMIT, jnp.int32), jnp.zeros((), bool))
+    state = State(iterate, best, zero, worst, zero, jnp.full((), ITERATION_LIMIT, jnp.int32), jnp.zeros((), bool))
     state = lax.while_loop(lambda st: ~st.done, partial(step, data, rules), state)
     found = Solution(
         weights=state.best.w,

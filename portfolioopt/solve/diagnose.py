@@ -1,0 +1,287 @@
+"""Why there is no answer: limits that contradict each other, a risk limit out of reach, or an open direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import equinox as eqx
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from portfolioopt_kernels import HingeProgram, Settings
+
+from portfolioopt.problem import Bounds, Budget, Compiled, GroupLimit, Problem, ReturnTarget, TradeLimit, Turnover
+
+from .certificate import dual_bound, evaluate
+from .engine import run
+from .result import Status
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+# A violation has to be this large, relative to the limit, before a problem is called infeasible.
+_CERTAIN = 1e-7
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The verdict on a problem without an optimum."""
+
+    status: Status
+    message: str
+    conflict: tuple[str, ...] = ()
+    direction: pd.Series | None = None
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One limit of the problem as linear inequalities ``matrix @ (w, d) <= right``, under its name.
+
+    d (N,) are the absolute trades that a turnover limit sums.
+    """
+
+    name: str
+    detail: str
+    matrix: FloatArray
+    right: FloatArray
+
+
+def crossed_limits(problem: Problem) -> Diagnosis | None:
+    """Contradictions visible without solving anything: bounds of two constraints that leave an asset no weight."""
+    p = problem.compiled.program
+    crossed = np.flatnonzero(p.lower > p.upper + 1e-12)
+    if not len(crossed):
+        return None
+    i = int(crossed[0])
+    asset = problem.scenarios.assets[i]
+    named = tuple(
+        dict.fromkeys(
+            group.constraint
+            for group in problem.compiled.lines
+            if group.kind in ("weight", "trade") and _crosses(problem.compiled, group.kind, group.sense, group.index, group.limit, i)
+        )
+    )
+    message = (
+        f"infeasible: {' and '.join(named)} leave no weight for {asset!r} (at least {p.lower[i]:.6g}, at most "
+        f"{p.upper[i]:.6g})"
+    )
+    return Diagnosis(Status.infeasible, message, named)
+
+
+def _crosses(compiled: Compiled, kind: str, sense: str, index: np.ndarray, limit: FloatArray, asset: int) -> bool:
+    where = np.flatnonzero(index == asset)
+    if not len(where):
+        return False
+    value, p = float(limit[where[0]]), compiled.program
+    if kind == "trade":
+        assert compiled.holdings is not None
+        held = compiled.holdings[asset]
+        return held - value == p.lower[asset] or held + value == p.upper[asset]
+    return value == (p.lower if sense == ">=" else p.upper)[asset]
+
+
+def diagnose(problem: Problem) -> Diagnosis | None:
+    """Find out why a solve failed; None where the problem looks solvable, so that the solver is to blame."""
+    sides = _sides(problem)
+    if sides and not _feasible(sides, len(problem.scenarios.assets)):
+        conflict = _minimal_conflict(sides, len(problem.scenarios.assets))
+        names = tuple(dict.fromkeys(side.name for side in conflict))
+        details = "; ".join(side.detail for side in conflict)
+        return Diagnosis(
+            Status.infeasible, f"infeasible: these limits cannot hold together: {details}. Relax at least one", names
+        )
+    out_of_reach = _cvar_out_of_reach(problem)
+    if out_of_reach is not None:
+        return out_of_reach
+    return _open_direction(problem)
+
+
+def _sides(problem: Problem) -> list[_Side]:
+    """Every limit but those on CVaR, as named inequalities over (w, d)."""
+    compiled, assets = problem.compiled, problem.scenarios.assets
+    p, n = compiled.program, len(assets)
+    eye, none = np.eye(n), np.zeros((n, n))
+    sides: list[_Side] = []
+    kinds = {c.name: c for c in problem.constraints}
+    for group in compiled.lines:
+        owner = kinds[group.constraint]
+        if isinstance(owner, Budget | GroupLimit | ReturnTarget):
+            for name, j, limit in zip(group.names, group.index, group.limit, strict=True):
+                row = np.concatenate([p.rows[j], np.zeros(n)])
+                matrix, right = row[None], np.array([limit])
+                if group.sense == ">=":
+                    matrix, right = -matrix, -right
+                elif group.sense == "==":
+                    matrix, right = np.vstack([row, -row]), np.array([limit, -limit])
+                text = f"{name} {group.sense} {limit:.6g}"
+                if isinstance(owner, ReturnTarget):
+                    text += f" (the largest expected return of any asset is {p.rows[j].max():.6g})"
+                sides.append(_Side(group.constraint, text, matrix, right))
+        elif isinstance(owner, Bounds):
+            sign = -1.0 if group.sense == ">=" else 1.0
+            matrix = sign * np.hstack([eye, none])[group.index]
+            word = "lower" if group.sense == ">=" else "upper"
+            text = f"{group.constraint} {word} ({_span(group.limit)} on {len(group.index)} assets, sum {group.limit.sum():.6g})"
+            sides.append(_Side(group.constraint, text, matrix, sign * group.limit))
+        elif isinstance(owner, TradeLimit):
+            assert compiled.holdings is not None
+            held = compiled.holdings[group.index]
+            both = np.vstack([np.hstack([eye, none])[group.index], -np.hstack([eye, none])[group.index]])
+            text = f"{group.constraint} |w - holdings| <= {_span(group.limit)}"
+            sides.append(_Side(group.constraint, text, both, np.concatenate([held + group.limit, group.limit - held])))
+        elif isinstance(owner, Turnover):
+            row = np.concatenate([np.zeros(n), np.ones(n)])[None]
+            sides.append(_Side(group.constraint, f"{group.constraint} <= {group.limit[0]:.6g}", row, group.limit))
+    if any(isinstance(c, Turnover) for c in problem.constraints):
+        assert compiled.holdings is not None
+        absolute = np.vstack([np.hstack([eye, -eye]), np.hstack([-eye, -eye])])
+        sides.append(_Side("", "", absolute, np.concatenate([compiled.holdings, -compiled.holdings])))
+    return sides
+
+
+def _span(limit: FloatArray) -> str:
+    low, high = float(limit.min()), float(limit.max())
+    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
+
+
+def _feasible(sides: Sequence[_Side], n: int) -> bool:
+    """Whether (w, d) exists with every inequality met to within a relative 1e-7, by an elastic linear program."""
+    from scipy.optimize import linprog  # slow to import, and only needed when something is wrong
+
+    matrix = np.vstack([side.matrix for side in sides])
+    right = np.concatenate([side.right for side in sides])
+    size = np.maximum(np.abs(matrix).max(axis=1), np.abs(right))
+    size = np.where(size > 0, size, 1.0)
+    used = np.abs(matrix).max(axis=0) > 0
+    scaled = np.hstack([(matrix / size[:, None])[:, used], -np.ones((len(right), 1))])
+    cost = np.zeros(scaled.shape[1])
+    cost[-1] = 1.0
+    bounds = [(None, None)] * int(used.sum()) + [(0.0, None)]
+    outcome = linprog(cost, A_ub=scaled, b_ub=right / size, bounds=bounds, method="highs")
+    return bool(outcome.x is not None and outcome.fun <= _CERTAIN)
+
+
+def _minimal_conflict(sides: list[_Side], n: int) -> list[_Side]:
+    """Drop every side without which the rest still clash; what remains clashes only as a whole."""
+    kept = list(sides)
+    for side in sides:
+        rest = [s for s in kept if s is not side]
+        if side.name and rest and not _feasible(rest, n):
+            kept = rest
+    return [side for side in kept if side.name]
+
+
+def _cvar_out_of_reach(problem: Problem) -> Diagnosis | None:
+    """Whether the CVaR limits cannot be met: the least sure gain that would make them hold is positive.
+
+    An asset with the same return g in every scenario lowers every CVaR by g times its weight. The smallest weight of
+    it with which all limits hold, bounded from below by the dual, says by how much they would have to be loosened.
+    """
+    compiled = problem.compiled
+    p = compiled.program
+    capped = np.flatnonzero(np.isfinite(p.cvar_cap))
+    if not len(capped):
+        return None
+    size = float(np.sqrt(np.mean(p.returns**2)))
+    reach = np.where(np.isfinite(p.lower) & np.isfinite(p.upper), np.maximum(np.abs(p.lower), np.abs(p.upper)), 10.0)
+    worst = float(np.minimum(reach, 10.0) @ np.abs(p.returns).max(axis=0))
+    widest = (worst + float(np.abs(p.cvar_cap[capped]).max())) / size
+    gift = replace(
+        compiled,
+        program=_with_gift(p, size, widest),
+        box_lower=np.append(compiled.box_lower, 0.0),
+        box_upper=np.append(compiled.box_upper, widest),
+    )
+    solution = run(gift.program, Settings(1e-10, 1e-10, 200)).solution
+    least = -dual_bound(gift, solution.weights, solution)[1] * size
+    if not least > _CERTAIN * max(size, float(np.abs(p.cvar_cap[capped]).max())):
+        return None
+    price = np.zeros(len(p.cvar_cap))
+    price[capped] = solution.cvar_cap_dual
+    culprits = {
+        group.names[0]: float(group.limit[0])
+        for group in compiled.lines
+        if group.kind == "cvar"
+        and group.limit[0] == p.cvar_cap[group.index[0]]
+        and price[group.index[0]] > 1e-6 * price.max()
+    }
+    limits = " and ".join(f"{name} <= {limit:.6g}" for name, limit in culprits.items())
+    if len(culprits) == 1:
+        attainable = next(iter(culprits.values())) + least
+        remedy = f"the smallest CVaR the other constraints allow is {attainable:.6g}"
+    else:
+        remedy = f"each would have to be loosened by at least {least:.6g}"
+    return Diagnosis(Status.infeasible, f"infeasible: {limits} cannot be met; {remedy}", tuple(culprits))
+
+
+def _with_gift(p: HingeProgram, gain: float, widest: float) -> HingeProgram:
+    """The program of minimising the weight of an extra asset that returns `gain` in every scenario."""
+    s, n, _, _, c = p.shape
+    cvar, l1 = np.isfinite(p.cvar_cap), np.isfinite(p.l1_cap)
+    column = np.zeros((int(l1.sum()), 1))
+    return HingeProgram(
+        returns=np.hstack([p.returns, np.full((s, 1), gain)]),
+        probabilities=p.probabilities,
+        linear=np.append(np.zeros(n), 1.0),
+        cvar_beta=p.cvar_beta[cvar],
+        cvar_weight=np.zeros(int(cvar.sum())),
+        cvar_cap=p.cvar_cap[cvar],
+        l1_rate=np.hstack([p.l1_rate[l1], column]),
+        l1_reference=np.hstack([p.l1_reference[l1], column]),
+        l1_weight=np.zeros(int(l1.sum())),
+        l1_cap=p.l1_cap[l1],
+        rows=np.hstack([p.rows, np.zeros((c, 1))]),
+        row_lower=p.row_lower,
+        row_upper=p.row_upper,
+        lower=np.append(p.lower, 0.0),
+        upper=np.append(p.upper, widest),
+        start=np.append(p.start, min(1.0, 0.5 * widest)),
+    )
+
+
+def _open_direction(problem: Problem) -> Diagnosis | None:
+    """Whether the objective grows for ever: its growth rate along the directions that no constraint ends."""
+    compiled = problem.compiled
+    p = compiled.program
+    if np.isfinite(compiled.box_lower).all() and np.isfinite(compiled.box_upper).all():
+        return None
+
+    def ended(limit: FloatArray, otherwise: float) -> FloatArray:
+        return np.where(np.isfinite(limit), 0.0, otherwise)
+
+    program = eqx.tree_at(
+        lambda g: (g.cvar_cap, g.l1_reference, g.l1_cap, g.row_lower, g.row_upper, g.lower, g.upper, g.start),
+        p,
+        (
+            ended(p.cvar_cap, np.inf),
+            np.zeros_like(p.l1_reference),
+            ended(p.l1_cap, np.inf),
+            ended(p.row_lower, -np.inf),
+            ended(p.row_upper, np.inf),
+            ended(p.lower, -1.0),
+            ended(p.upper, 1.0),
+            np.zeros_like(p.start),
+        ),
+    )
+    cone = replace(
+        compiled,
+        program=program,
+        lines=(),
+        holdings=None if compiled.holdings is None else np.zeros_like(compiled.holdings),
+        box_lower=program.lower,
+        box_upper=program.upper,
+    )
+    solution = run(program, Settings(1e-10, 1e-10, 200)).solution
+    direction = np.clip(np.nan_to_num(solution.weights), program.lower, program.upper)
+    growth = evaluate(cone, direction, solution).certificate
+    if growth.objective <= 1e-6 * growth.scale or growth.scale == 0.0:
+        return None
+    assets = problem.scenarios.assets
+    trade = pd.Series(direction, index=assets, name="direction")
+    largest = trade[trade.abs() > 1e-3].sort_values(key=np.abs, ascending=False, kind="stable").head(5)
+    words = ", ".join(f"{name} {size:+.3g}" for name, size in largest.items())
+    message = (
+        f"unbounded: the objective gains {growth.objective:.3g} for every step of ({words}), and nothing limits it. Add "
+        "bounds, a turnover limit or a risk term"
+    )
+    return Diagnosis(Status.unbounded, message, direction=trade)

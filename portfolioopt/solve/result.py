@@ -1,0 +1,274 @@
+"""What comes back from a solve: arrays climb back to names here, and only here."""
+
+from __future__ import annotations
+
+import enum
+import html
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from portfolioopt.errors import InputError
+from portfolioopt.problem import Compiled, Lines, Problem
+from portfolioopt.scenarios import tail
+
+from .certificate import Certificate, Evaluation, Multipliers, violation
+
+BINDING = 1e-6  # relative slack below which a limit counts as binding
+_DESK = 100.0  # price per unit of limit -> basis points of objective per percentage point of limit
+
+
+class Status(enum.Enum):
+    """How a solve ended; the value explains the name."""
+
+    optimal = "The answer is proven: certified gap and all violations are within tolerance."
+    infeasible = "No portfolio meets all constraints; the message names constraints that contradict each other."
+    unbounded = "The objective grows for ever along a direction that no constraint limits."
+    stalled = "The solver stopped short of the tolerance; the certificate says how far short."
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Wall time of one call in seconds; `compile` is paid once per problem shape and process."""
+
+    compile: float
+    solve: float
+    certify: float
+    total: float
+
+
+class Result:
+    """Outcome of one solve. Every number is recomputed in float64 from `weights`.
+
+    Where the problem is infeasible or unbounded there are no weights: `weights` is None and so is `certificate`.
+    """
+
+    __slots__ = ("_evaluation", "certificate", "conflict", "iterations", "message", "problem", "status", "timings", "weights")
+
+    def __init__(
+        self,
+        problem: Problem,
+        status: Status,
+        message: str,
+        timings: Timings,
+        *,
+        weights: pd.Series | None = None,
+        evaluation: Evaluation | None = None,
+        iterations: int = 0,
+        conflict: tuple[str, ...] = (),
+    ) -> None:
+        self.problem = problem
+        self.status = status
+        self.message = message
+        """One sentence on how the solve ended."""
+        self.timings = timings
+        self.weights = weights
+        """Optimal weights by asset, fractions of NAV."""
+        self.certificate: Certificate | None = None if evaluation is None else evaluation.certificate
+        self.iterations = iterations
+        """Newton steps taken."""
+        self.conflict = conflict
+        """Names of constraints that contradict each other, where the problem is infeasible."""
+        self._evaluation = evaluation
+
+    # -- numbers -------------------------------------------------------------------------------------------------
+    @property
+    def objective(self) -> float:
+        """Value of the maximised objective at the weights; NaN where there are none."""
+        return np.nan if self.certificate is None else self.certificate.objective
+
+    @property
+    def terms(self) -> pd.DataFrame:
+        """The objective taken apart: term, coefficient, value, and contribution = coefficient * value."""
+        evaluation = self._require()
+        compiled = self.problem.compiled
+        frame = pd.DataFrame(
+            {
+                "term": [t.label for t in compiled.terms],
+                "coefficient": [t.coefficient for t in compiled.terms],
+                "value": evaluation.term_values,
+            }
+        )
+        frame["contribution"] = frame["coefficient"] * frame["value"]
+        return frame
+
+    @property
+    def risk(self) -> pd.DataFrame:
+        """Value-at-risk and CVaR of the loss, by confidence level the problem mentions, as fractions of NAV."""
+        tails = self._require().tails
+        return pd.DataFrame(
+            {"var": [t.var for t in tails.values()], "cvar": [t.cvar for t in tails.values()]},
+            index=pd.Index(list(tails), name="beta", dtype=float),
+        )
+
+    @property
+    def expected_return(self) -> float:
+        """Scenario mean of the portfolio return per horizon, before costs."""
+        scenarios = self.problem.scenarios
+        return float(scenarios.probabilities @ scenarios.matrix @ self._weights_array())
+
+    @property
+    def volatility(self) -> float:
+        """Standard deviation of the portfolio return per horizon under the scenario probabilities."""
+        scenarios = self.problem.scenarios
+        gain = scenarios.matrix @ self._weights_array()
+        return float(np.sqrt(scenarios.probabilities @ (gain - scenarios.probabilities @ gain) ** 2))
+
+    @property
+    def constraints(self) -> pd.DataFrame:
+        """Every constraint line: name, constraint, sense, value, limit, slack, binding, shadow_price.
+
+        `slack` is the distance to the limit (negative: violated). `shadow_price` is what the optimal objective gains,
+        in basis points, when the limit is loosened by one percentage point (0.01); for an equality, when its
+        right-hand side is raised by that. Only binding limits have a price.
+        """
+        evaluation = self._require()
+        compiled = self.problem.compiled
+        frames = [
+            _line_frame(compiled, group, value, evaluation.multipliers)
+            for group, value in zip(compiled.lines, evaluation.line_values, strict=True)
+        ]
+        columns = ["name", "constraint", "sense", "value", "limit", "slack", "binding", "shadow_price"]
+        if not frames:
+            return pd.DataFrame(columns=columns)
+        frame = pd.concat(frames, ignore_index=True)[columns]
+        return frame.set_index(pd.Index(frame["name"].tolist()))
+
+    @property
+    def tail_weights(self) -> dict[float, np.ndarray]:
+        """The optimal dual tail distribution (S,) at each level with a price: q / (lambda + eta).
+
+        At the optimum the loss is often tied between scenarios and CVaR has a kink; of all tail distributions there,
+        this is the one that supports the optimality conditions. Levels without a price are left out.
+        """
+        m = self._require().multipliers
+        level = self.problem.compiled.program.cvar_weight + m.cvar_cap
+        return {
+            beta: q / total
+            for beta, q, total in zip(self.problem.compiled.betas, m.scenario, level, strict=True)
+            if total > 1e-9 * max(float(level.max()), 1e-300)
+        }
+
+    def tail_scenarios(self, beta: float | None = None, *, n: int = 10) -> pd.DataFrame:
+        """The `n` worst scenarios: loss, probability, their share of the tail, and the asset that lost most in each."""
+        weights = self._weights_array()
+        scenarios = self.problem.scenarios
+        level = beta if beta is not None else next(iter(self.problem.compiled.betas), 0.95)
+        losses = -scenarios.matrix @ weights
+        tail_probability = tail(losses, scenarios.probabilities, level).weights
+        possible = np.flatnonzero(scenarios.probabilities > 0)
+        worst = possible[np.argsort(-losses[possible], kind="stable")[:n]]
+        parts = -scenarios.matrix[worst] * weights
+        main = parts.argmax(axis=1)
+        return pd.DataFrame(
+            {
+                "loss": losses[worst],
+                "probability": scenarios.probabilities[worst],
+                "tail_probability": tail_probability[worst],
+                "worst_asset": scenarios.assets.take(main),
+                "worst_asset_loss": parts[np.arange(len(worst)), main],
+            },
+            index=pd.Index(scenarios.index.take(worst), name=scenarios.index.name or "scenario"),
+        )
+
+    # -- pictures ------------------------------------------------------------------------------------------------
+    def summary(self) -> pd.DataFrame:
+        """Headline figures as a one-column frame of text."""
+        rows: dict[str, str] = {"status": self.status.name}
+        if self.certificate is not None:
+            c = self.certificate
+            rows["objective"] = f"{c.objective:.8g}"
+            rows["bound"] = f"{c.bound:.8g}"
+            rows["relative gap"] = f"{c.gap:.1e}"
+            worst = f" ({c.worst_constraint})" if c.worst_constraint else ""
+            rows["largest violation"] = f"{c.max_violation:.1e}{worst}"
+            rows["expected return"] = f"{self.expected_return:.4%}"
+            rows["volatility"] = f"{self.volatility:.4%}"
+            for beta, line in self.risk.iterrows():
+                rows[f"VaR / CVaR at {beta:g}"] = f"{line['var']:.4%} / {line['cvar']:.4%}"
+            rows["positions"] = f"{int((self.weights.abs() > 1e-8).sum())} of {len(self.weights)}"  # type: ignore[union-attr]
+        t = self.timings
+        rows["time"] = f"{t.solve:.3g} s solve ({self.iterations} iterations), {t.compile:.3g} s compile"
+        return pd.DataFrame({"value": rows})
+
+    def __repr__(self) -> str:
+        lines = [f"Result: {self.message}", self.summary().to_string(header=False)]
+        if self.weights is not None:
+            held = self.weights[self.weights.abs() > 1e-8].sort_values(ascending=False, kind="stable")
+            lines += ["", "weights", held.head(15).to_string(header=False, float_format="{:.4%}".format)]
+            if len(held) > 15:
+                lines.append(f"... and {len(held) - 15} more")
+            binding = self.constraints[self.constraints["binding"]]
+            if len(binding):
+                shown = binding.drop(columns=["name", "constraint", "binding"])
+                lines += ["", "binding constraints (shadow price: bp of objective per 1 % of limit)", shown.head(15).to_string()]
+                if len(binding) > 15:
+                    lines.append(f"... and {len(binding) - 15} more")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        pieces = [f"<p><b>{html.escape(self.message)}</b></p>", self.summary().to_html(header=False)]
+        if self.weights is not None:
+            held = self.weights[self.weights.abs() > 1e-8].sort_values(ascending=False, kind="stable")
+            pieces.append(held.to_frame("weight").to_html(float_format="{:.4%}".format, max_rows=20))
+            binding = self.constraints[self.constraints["binding"]].drop(columns=["name", "constraint", "binding"])
+            if len(binding):
+                pieces.append("<p>Binding constraints (shadow price: bp of objective per 1 % of limit)</p>")
+                pieces.append(binding.to_html(max_rows=20))
+        boxes = "".join(f'<div style="margin-right:2em">{piece}</div>' for piece in pieces[1:])
+        return pieces[0] + f'<div style="display:flex;flex-wrap:wrap">{boxes}</div>'
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+    def _require(self) -> Evaluation:
+        if self._evaluation is None:
+            raise InputError(f"there is no portfolio to report on: {self.message}")
+        return self._evaluation
+
+    def _weights_array(self) -> np.ndarray:
+        self._require()
+        assert self.weights is not None
+        return self.weights.to_numpy(dtype=np.float64)
+
+
+def _line_frame(compiled: Compiled, group: Lines, value: np.ndarray, multipliers: Multipliers) -> pd.DataFrame:
+    difference = value - group.limit
+    slack = -np.abs(difference) if group.sense == "==" else -difference if group.sense == "<=" else difference
+    slack = slack + 0.0  # no negative zeros in a report
+    size = violation(compiled, group.kind, group.index, "<=", group.limit, group.limit + 1.0)  # 1 / relative size
+    binding = (slack * size <= BINDING) | (group.sense == "==")
+    price = np.where(binding, _prices(compiled, group, multipliers), 0.0)
+    return pd.DataFrame(
+        {
+            "name": group.names,
+            "constraint": group.constraint,
+            "sense": group.sense,
+            "value": value,
+            "limit": group.limit,
+            "slack": slack,
+            "binding": binding,
+            "shadow_price": _DESK * price,
+        }
+    )
+
+
+def _prices(compiled: Compiled, group: Lines, m: Multipliers) -> np.ndarray:
+    """Gain of the maximised objective per unit of a looser limit; of a higher one for equalities."""
+    p, i = compiled.program, group.index
+    match group.kind:
+        case "row":
+            y = m.row[i]
+            return y if group.sense == "==" else np.maximum(y, 0.0) if group.sense == "<=" else np.maximum(-y, 0.0)
+        case "weight":
+            price, bound = (m.lower, p.lower) if group.sense == ">=" else (m.upper, p.upper)
+            return np.where(bound[i] == group.limit, price[i], 0.0)
+        case "trade":
+            assert compiled.holdings is not None
+            held = compiled.holdings[i]
+            above = np.where(p.upper[i] == held + group.limit, m.upper[i], 0.0)
+            below = np.where(p.lower[i] == held - group.limit, m.lower[i], 0.0)
+            return above + below
+        case "cvar":
+            return np.where(p.cvar_cap[i] == group.limit, m.cvar_cap[i], 0.0)
+        case "l1":
+            return m.l1_cap[i]
