@@ -108,8 +108,7 @@ def _prepare(program: HingeProgram) -> Data:
     rate = 2.0 * program.l1_rate
     pairs = 2 * (jnp.sum(mask.hinge_scenario) + jnp.sum(mask.hinge_l1))
     pairs = pairs + sum(
-        jnp.sum(side)
-        for side in (mask.has_lower, mask.has_upper, mask.row_has_lower, mask.row_has_upper, mask.capped)
+        jnp.sum(side) for side in (mask.has_lower, mask.has_upper, mask.row_has_lower, mask.row_has_upper, mask.capped)
     )
     return Data(
         program=program,
@@ -124,14 +123,14 @@ def _prepare(program: HingeProgram) -> Data:
 
 
 def _margin(data: Data, w: Float[Array, " N"], t: Float[Array, " M"]) -> Hinges:
-    """a'z - d of every hinge: R w + t, and w - reference."""
+    """Margins a'z - d of every hinge: R w + t, and w - reference."""
     p = data.program
     gain = jnp.matmul(p.returns, w, precision=PRECISION)
     return Hinges(gain[None, :] + t[:, None], w[None, :] - p.l1_reference)
 
 
 def _slope(data: Data, dw: Float[Array, " N"], dt: Float[Array, " M"]) -> Hinges:
-    """a'dz of every hinge."""
+    """Changes a'dz of every margin."""
     gain = jnp.matmul(data.program.returns, dw, precision=PRECISION)
     rows = data.program.l1_rate.shape[0]
     return Hinges(gain[None, :] + dt[:, None], jnp.broadcast_to(dw, (rows, dw.shape[0])))
@@ -171,7 +170,11 @@ def init(data: Data) -> Iterate:
     p, mask = data.program, data.mask
     span = jnp.where(mask.has_lower & mask.has_upper, p.upper - p.lower, 1.0)
     inside = jnp.minimum(0.05 * span, 0.05)
-    w = jnp.clip(p.start, jnp.where(mask.has_lower, p.lower + inside, -jnp.inf), jnp.where(mask.has_upper, p.upper - inside, jnp.inf))
+    w = jnp.clip(
+        p.start,
+        jnp.where(mask.has_lower, p.lower + inside, -jnp.inf),
+        jnp.where(mask.has_upper, p.upper - inside, jnp.inf),
+    )
     w = jnp.where(mask.free, w, p.lower)
 
     gain = jnp.matmul(p.returns, w, precision=PRECISION)
@@ -188,8 +191,20 @@ def init(data: Data) -> Iterate:
     width = _elementwise(centre, margin, live)
     # u x = width^2 and u - x = d - a'z: the point on the central path of one hinge
     root = _elementwise(lambda m, e: jnp.sqrt(m * m + 4.0 * e * e), margin, width)
-    u = _elementwise(lambda m, r, e, k: jnp.where(k, jnp.where(m > 0, 2.0 * e * e / (r + m), 0.5 * (r - m)), 1.0), margin, root, width, live)
-    x = _elementwise(lambda m, r, e, k: jnp.where(k, jnp.where(m > 0, 0.5 * (r + m), 2.0 * e * e / (r - m)), 1.0), margin, root, width, live)
+    u = _elementwise(
+        lambda m, r, e, k: jnp.where(k, jnp.where(m > 0, 2.0 * e * e / (r + m), 0.5 * (r - m)), 1.0),
+        margin,
+        root,
+        width,
+        live,
+    )
+    x = _elementwise(
+        lambda m, r, e, k: jnp.where(k, jnp.where(m > 0, 0.5 * (r + m), 2.0 * e * e / (r - m)), 1.0),
+        margin,
+        root,
+        width,
+        live,
+    )
     q = _elementwise(lambda pi_, u_, x_, k: jnp.where(k & (pi_ > 0), pi_ * u_ / (u_ + x_), 1.0), pi, u, x, live)
     v = _elementwise(lambda pi_, u_, x_, k: jnp.where(k & (pi_ > 0), pi_ * x_ / (u_ + x_), 1.0), pi, u, x, live)
 
@@ -208,7 +223,11 @@ def init(data: Data) -> Iterate:
     activity = jnp.matmul(p.rows, w, precision=PRECISION)
     row_span = jnp.where(mask.row_has_lower & mask.row_has_upper, p.row_upper - p.row_lower, jnp.inf)
     room = jnp.minimum(0.1 * row_span, 0.1)
-    a = jnp.clip(activity, jnp.where(mask.row_has_lower, p.row_lower + room, -jnp.inf), jnp.where(mask.row_has_upper, p.row_upper - room, jnp.inf))
+    a = jnp.clip(
+        activity,
+        jnp.where(mask.row_has_lower, p.row_lower + room, -jnp.inf),
+        jnp.where(mask.row_has_upper, p.row_upper - room, jnp.inf),
+    )
     a = jnp.where(mask.equality, p.row_lower, a)
     y_lower = jnp.where(mask.row_has_lower, price, 0.0)
     y_upper = jnp.where(mask.row_has_upper, price, 0.0)
@@ -239,8 +258,17 @@ def _gap(data: Data, it: Iterate, margin: Hinges, dual_gradient: Array) -> tuple
     up = jnp.clip(missing / jnp.where(full > total, full - total, 1.0), 0.0, 1.0)
     down = jnp.where(total > 0, jnp.minimum(level[:m] / jnp.where(total > 0, total, 1.0), 1.0), 1.0)
     ceiling = (level[:m] / (1.0 - p.cvar_beta))[:, None] * data.mean[None, :]
-    repaired = jnp.where((missing > 0)[:, None], dual_gradient + up[:, None] * (ceiling - dual_gradient), down[:, None] * dual_gradient)
-    y = jnp.where(mask.equality, it.y, jnp.where(mask.row_has_upper, jnp.maximum(it.y, 0.0), 0.0) + jnp.where(mask.row_has_lower, jnp.minimum(it.y, 0.0), 0.0))
+    repaired = jnp.where(
+        (missing > 0)[:, None],
+        dual_gradient + up[:, None] * (ceiling - dual_gradient),
+        down[:, None] * dual_gradient,
+    )
+    y = jnp.where(
+        mask.equality,
+        it.y,
+        jnp.where(mask.row_has_upper, jnp.maximum(it.y, 0.0), 0.0)
+        + jnp.where(mask.row_has_lower, jnp.minimum(it.y, 0.0), 0.0),
+    )
     reduced = p.linear - jnp.sum(repaired, axis=0) + y @ p.rows
 
     low = jnp.where(jnp.isfinite(p.lower), p.lower, it.w - RADIUS)
@@ -249,13 +277,25 @@ def _gap(data: Data, it: Iterate, margin: Hinges, dual_gradient: Array) -> tuple
     l1_price = level[m:, None] * p.l1_rate
     distance = jnp.abs(corners[:, None, :] - p.l1_reference[None])
     inner = jnp.min(reduced * corners + jnp.sum(l1_price[None] * distance, axis=1), axis=0)
-    side = jnp.where(y > 0, jnp.where(jnp.isfinite(p.row_upper), p.row_upper, 0.0), jnp.where(jnp.isfinite(p.row_lower), p.row_lower, 0.0))
-    bound = jnp.sum(inner) - jnp.sum(y * side) - jnp.sum(jnp.where(mask.capped, it.eta * jnp.where(mask.capped, data.cap, 0.0), 0.0))
+    side = jnp.where(
+        y > 0,
+        jnp.where(jnp.isfinite(p.row_upper), p.row_upper, 0.0),
+        jnp.where(jnp.isfinite(p.row_lower), p.row_lower, 0.0),
+    )
+    bound = (
+        jnp.sum(inner)
+        - jnp.sum(y * side)
+        - jnp.sum(jnp.where(mask.capped, it.eta * jnp.where(mask.capped, data.cap, 0.0), 0.0))
+    )
 
     activity = jnp.matmul(p.rows, it.w, precision=PRECISION)
     limit = jnp.maximum(1.0, jnp.where(jnp.isfinite(side), jnp.abs(side), 0.0))
     excess = jnp.maximum(p.row_lower - activity, activity - p.row_upper) / limit
-    over = jnp.where(mask.capped, (value - data.cap) / jnp.maximum(1.0, jnp.abs(jnp.where(mask.capped, data.cap, 0.0))), 0.0)
+    over = jnp.where(
+        mask.capped,
+        (value - data.cap) / jnp.maximum(1.0, jnp.abs(jnp.where(mask.capped, data.cap, 0.0))),
+        0.0,
+    )
     infeasibility = jnp.max(jnp.concatenate([excess, over]), initial=0.0)
     size = jnp.maximum(jnp.max(jnp.abs(terms)), 1e-6)
     return (objective - bound) / size, infeasibility, size
@@ -278,7 +318,9 @@ def _assemble(data: Data, it: Iterate, theta: Hinges, omega: Hinges, by_returns:
     row_live = mask.equality | mask.row_has_lower | mask.row_has_upper
     row_border = jnp.where(row_live[:, None], p.rows * free[None, :], 0.0)
     stiffness = jnp.where(mask.row_has_lower, it.y_lower / jnp.where(mask.row_has_lower, it.a - p.row_lower, 1.0), 0.0)
-    stiffness = stiffness + jnp.where(mask.row_has_upper, it.y_upper / jnp.where(mask.row_has_upper, p.row_upper - it.a, 1.0), 0.0)
+    stiffness = stiffness + jnp.where(
+        mask.row_has_upper, it.y_upper / jnp.where(mask.row_has_upper, p.row_upper - it.a, 1.0), 0.0
+    )
     row_corner = jnp.where(mask.equality, 0.0, jnp.where(row_live, 1.0 / jnp.where(stiffness > 0, stiffness, 1.0), 1.0))
 
     product = _elementwise(lambda a, b: a * b, theta, omega)
@@ -288,7 +330,9 @@ def _assemble(data: Data, it: Iterate, theta: Hinges, omega: Hinges, by_returns:
     cap_border = -jnp.block([[cvar_w, cvar_t], [l1_w, jnp.zeros((l1_w.shape[0], m), l1_w.dtype)]])
     cap_border = jnp.where(mask.capped[:, None], cap_border, 0.0)
     # rho omega - theta omega^2 = rho omega theta x / q, written without the cancellation
-    curvature = _elementwise(lambda r, o, th, x_, q_: jnp.sum(r * o * th * x_ / q_, axis=1), data.rho, omega, theta, it.x, it.q)
+    curvature = _elementwise(
+        lambda r, o, th, x_, q_: jnp.sum(r * o * th * x_ / q_, axis=1), data.rho, omega, theta, it.x, it.q
+    )
     cap_corner = jnp.where(mask.capped, jnp.concatenate(curvature) + it.s / jnp.where(mask.capped, it.eta, 1.0), 1.0)
 
     border = jnp.concatenate([jnp.pad(row_border, ((0, 0), (0, m))), cap_border])
@@ -344,13 +388,21 @@ class Residuals(eqx.Module):
     cap: Array  # cap - H - s
 
 
-def _direction(data: Data, it: Iterate, kkt: Kkt, theta: Hinges, omega: Hinges, res: Residuals, target: Targets) -> Iterate:
+def _direction(
+    data: Data, it: Iterate, kkt: Kkt, theta: Hinges, omega: Hinges, res: Residuals, target: Targets
+) -> Iterate:
     """The Newton direction for the given complementarity targets, as an iterate of differences."""
     p, mask = data.program, data.mask
-    n, m = p.linear.shape[0], p.cvar_beta.shape[0]
+    n = p.linear.shape[0]
     live = Hinges(mask.hinge_scenario, mask.hinge_l1)
     g = _elementwise(
-        lambda rxq, q, ruv, v, rx, k: jnp.where(k, rxq / q - ruv / v - rx, 0.0), target.xq, it.q, target.uv, it.v, res.x, live
+        lambda rxq, q, ruv, v, rx, k: jnp.where(k, rxq / q - ruv / v - rx, 0.0),
+        target.xq,
+        it.q,
+        target.uv,
+        it.v,
+        res.x,
+        live,
     )
     pull = _elementwise(lambda th, g_: th * g_, theta, g)
     room_lower = jnp.where(mask.has_lower, it.w - p.lower, 1.0)
@@ -376,7 +428,13 @@ def _direction(data: Data, it: Iterate, kkt: Kkt, theta: Hinges, omega: Hinges, 
     per_block = jnp.concatenate(
         _elementwise(
             lambda r, ruv, v, th, o, g_, k: jnp.sum(jnp.where(k, r * ruv / v + th * o * g_, 0.0), axis=1),
-            data.rho, target.uv, it.v, theta, omega, g, live,
+            data.rho,
+            target.uv,
+            it.v,
+            theta,
+            omega,
+            g,
+            live,
         )
     )
     right_cap = jnp.where(mask.capped, res.cap - target.cap / eta - per_block, 0.0)
@@ -444,7 +502,10 @@ def _move(it: Iterate, d: Iterate, primal: Array, dual: Array) -> Iterate:
     def along(step: Array) -> Callable[[Array, Array], Array]:
         return lambda value, change: value + step * change
 
-    first = {name: jax.tree.map(along(primal), getattr(it, name), getattr(d, name)) for name in ("w", "t", "u", "x", "a", "s")}
+    first = {
+        name: jax.tree.map(along(primal), getattr(it, name), getattr(d, name))
+        for name in ("w", "t", "u", "x", "a", "s")
+    }
     second = {
         name: jax.tree.map(along(dual), getattr(it, name), getattr(d, name))
         for name in ("q", "v", "z_lower", "z_upper", "y", "y_lower", "y_upper", "eta")
@@ -477,13 +538,14 @@ def step(data: Data, settings: Settings, state: State) -> State:
     stalled = ~finite | (state.iteration - progress > PATIENCE)
 
     level = data.weight + it.eta
+    cap = jnp.where(mask.capped, data.cap, 0.0)
     res = Residuals(
         w=p.linear - jnp.sum(by_returns[:m], axis=0) - jnp.sum(jnp.where(live.l1, it.q.l1, 0.0), axis=0)
         + level[m:] @ p.l1_rate + it.y @ p.rows - it.z_lower + it.z_upper,
         t=level[:m] - jnp.sum(q_live, axis=1),
         x=_elementwise(lambda u, a, x, k: jnp.where(k, u + a - x, 0.0), it.u, margin, it.x, live),
         row=jnp.matmul(p.rows, it.w, precision=PRECISION) - it.a,
-        cap=jnp.where(mask.capped, jnp.where(mask.capped, data.cap, 0.0) - _block_values(data, it.w, it.t, it.u) - it.s, 0.0),
+        cap=jnp.where(mask.capped, cap - _block_values(data, it.w, it.t, it.u) - it.s, 0.0),
     )  # fmt: skip
     kkt = _assemble(data, it, theta, omega, by_returns[m:])
     solve = partial(_direction, data, it, kkt, theta, omega, res)

@@ -15,11 +15,14 @@ where every block :math:`H_b` is linear plus a weighted sum of hinges :math:`(x)
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
+
+# Arrays that live on either side of the door: NumPy in the library, JAX (or tracers) inside a solve.
+Dense: TypeAlias = Any
 
 # Why the loop stopped; the library recomputes everything from the weights before it believes CONVERGED.
 CONVERGED = 0
@@ -34,37 +37,37 @@ class HingeProgram(eqx.Module):
     with ``lower == upper`` are carried along without taking part, so padding costs nothing but space.
     """
 
-    returns: Float[Array, "S N"]
+    returns: Float[Dense, "S N"]
     """Scenario returns per horizon, as fractions."""
-    probabilities: Float[Array, " S"]
+    probabilities: Float[Dense, " S"]
     """Scenario probabilities, non-negative, summing to one."""
-    linear: Float[Array, " N"]
+    linear: Float[Dense, " N"]
     """Cost vector c of the minimised objective."""
-    cvar_beta: Float[Array, " M"]
+    cvar_beta: Float[Dense, " M"]
     """Confidence levels in (0, 1)."""
-    cvar_weight: Float[Array, " M"]
+    cvar_weight: Float[Dense, " M"]
     """Objective weights, non-negative."""
-    cvar_cap: Float[Array, " M"]
+    cvar_cap: Float[Dense, " M"]
     """Upper limits on the CVaR, in units of return; inf for none."""
-    l1_rate: Float[Array, "A N"]
+    l1_rate: Float[Dense, "A N"]
     """Rates k per unit of |w - reference|, non-negative."""
-    l1_reference: Float[Array, "A N"]
+    l1_reference: Float[Dense, "A N"]
     """Reference weights."""
-    l1_weight: Float[Array, " A"]
+    l1_weight: Float[Dense, " A"]
     """Objective weights, non-negative."""
-    l1_cap: Float[Array, " A"]
+    l1_cap: Float[Dense, " A"]
     """Upper limits on the rate-weighted L1 distance; inf for none."""
-    rows: Float[Array, "C N"]
+    rows: Float[Dense, "C N"]
     """Coefficients of the linear rows."""
-    row_lower: Float[Array, " C"]
+    row_lower: Float[Dense, " C"]
     """Lower sides; equal to the upper side for an equality, -inf for none."""
-    row_upper: Float[Array, " C"]
+    row_upper: Float[Dense, " C"]
     """Upper sides; inf for none."""
-    lower: Float[Array, " N"]
+    lower: Float[Dense, " N"]
     """Lower bounds on the weights; -inf for none."""
-    upper: Float[Array, " N"]
+    upper: Float[Dense, " N"]
     """Upper bounds on the weights; inf for none."""
-    start: Float[Array, " N"]
+    start: Float[Dense, " N"]
     """Where to start; moved into the interior of the bounds."""
 
     @property
@@ -88,22 +91,22 @@ class Settings(NamedTuple):
 class Solution(eqx.Module):
     """Weights, multipliers and how the loop ended, in the units of the program."""
 
-    weights: Float[Array, " N"]
-    var: Float[Array, " M"]
+    weights: Float[Dense, " N"]
+    var: Float[Dense, " M"]
     """The t of each CVaR block, a value-at-risk when the block matters."""
-    scenario_dual: Float[Array, "M S"]
+    scenario_dual: Float[Dense, "M S"]
     r"""q, with :math:`0 \le q_s \le (\lambda+\eta) p_s/(1-\beta)` and :math:`\sum q = \lambda + \eta`."""
-    row_dual: Float[Array, " C"]
+    row_dual: Float[Dense, " C"]
     """Multipliers of the rows: positive prices the upper side, negative the lower."""
-    cvar_cap_dual: Float[Array, " M"]
+    cvar_cap_dual: Float[Dense, " M"]
     """eta >= 0: decrease of the minimised objective per unit of a looser CVaR cap."""
-    l1_cap_dual: Float[Array, " A"]
+    l1_cap_dual: Float[Dense, " A"]
     """Likewise for the L1 caps."""
-    status: Int[Array, ""]
-    iterations: Int[Array, ""]
-    gap: Float[Array, ""]
+    status: Int[Dense, ""]
+    iterations: Int[Dense, ""]
+    gap: Float[Dense, ""]
     """Relative gap the loop saw last, at the returned point."""
-    infeasibility: Float[Array, ""]
+    infeasibility: Float[Dense, ""]
     """Largest relative residual of rows and caps the loop saw, at the returned point."""
 
 

@@ -1,5 +1,8 @@
-"""Bring a program to unit size, and its solution back: returns by their root mean square, objective by its largest
-coefficient. Daily returns of 1e-2 and monthly profits of 1e4 then look the same to the solver."""
+"""Bring a program to unit size, and its solution back.
+
+Returns are divided by their root mean square, the objective by its largest coefficient and each row by its own, so
+that daily returns of 1e-2 and profits of 1e4 look the same to the solver.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,13 @@ class Scale(NamedTuple):
 
     returns: Float[Array, ""]
     objective: Float[Array, ""]
+    rows: Float[Array, " C"]
 
 
 def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
-    """Divide returns and objective by their sizes; weights, rows and bounds keep their units.
+    """Divide returns, objective and rows by their sizes; weights and bounds keep their units.
 
-    Where all returns, or all objective coefficients, are zero the size is one.
+    Where all returns, all objective coefficients or all entries of a row are zero the size is one.
     """
     live = (program.upper > program.lower) & jnp.any(program.returns != 0, axis=0)
     squares = program.probabilities @ jnp.square(program.returns)
@@ -35,10 +39,15 @@ def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
     ]
     objective = jnp.max(jnp.concatenate(candidates), initial=0.0)
     objective = jnp.where(objective > 0, objective, 1.0)
+    rows = jnp.max(jnp.abs(program.rows), axis=1, initial=0.0)
+    rows = jnp.where(rows > 0, rows, 1.0)
     scaled = eqx.tree_at(
-        lambda p: (p.returns, p.linear, p.cvar_weight, p.cvar_cap, p.l1_weight),
+        lambda p: (p.rows, p.row_lower, p.row_upper, p.returns, p.linear, p.cvar_weight, p.cvar_cap, p.l1_weight),
         program,
         (
+            program.rows / rows[:, None],
+            program.row_lower / rows,
+            program.row_upper / rows,
             program.returns / size,
             program.linear / objective,
             program.cvar_weight * size / objective,
@@ -46,7 +55,7 @@ def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
             program.l1_weight / objective,
         ),
     )
-    return scaled, Scale(size, objective)
+    return scaled, Scale(size, objective, rows)
 
 
 def unscale(solution: Solution, scale: Scale) -> Solution:
@@ -58,7 +67,7 @@ def unscale(solution: Solution, scale: Scale) -> Solution:
         (
             solution.var * scale.returns,
             solution.scenario_dual * price,
-            solution.row_dual * scale.objective,
+            solution.row_dual * scale.objective / scale.rows,
             solution.cvar_cap_dual * price,
             solution.l1_cap_dual * scale.objective,
         ),

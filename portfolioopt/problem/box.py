@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
 from portfolioopt_kernels import HingeProgram
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -35,9 +36,7 @@ def implied_box(program: HingeProgram) -> tuple[FloatArray, FloatArray]:
     return np.maximum(lower, given_lower), np.minimum(upper, given_upper)
 
 
-def _propagate(
-    row: FloatArray, limit: float, lower: FloatArray, upper: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _propagate(row: FloatArray, limit: float, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Tighten bounds by row'w <= limit: each entry gets what the smallest activity of the others leaves."""
     used = row != 0
     least = np.zeros_like(row)

@@ -14,11 +14,11 @@ import equinox as eqx
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from portfolioopt_kernels import HingeProgram
 
 from portfolioopt.errors import InputError, unknown_names
 from portfolioopt.labels import PerAsset, align, per_asset, some
 from portfolioopt.scenarios import ScenarioSet
+from portfolioopt_kernels import HingeProgram
 
 from .box import implied_box, initial_weights
 from .constraints import (
@@ -137,7 +137,14 @@ class _Builder:
                 self.add_groups(c)
             case Turnover():
                 self.lines.append(
-                    Lines(c.name, (c.name,), "l1", "<=", np.array([len(self.turnover_caps)]), np.array([c.limit]))
+                    Lines(
+                        c.name,
+                        (c.name,),
+                        "l1",
+                        "<=",
+                        np.array([len(self.turnover_caps)]),
+                        np.array([c.limit]),
+                    )
                 )
                 self.turnover_caps.append(c.limit)
             case TradeLimit():
@@ -165,19 +172,28 @@ class _Builder:
         if len(missing):
             raise InputError(f"{c.name}: labels says nothing about {some(missing)}; give every asset a label")
         own = labels.reindex(self.assets)
-        assert c.lower is not None and c.upper is not None
-        wanted = list(dict.fromkeys([*c.lower, *c.upper]))
+        lower, upper = dict(c.lower or {}), dict(c.upper or {})
+        wanted = list(dict.fromkeys([*lower, *upper]))
         unknown = [label for label in wanted if not (own == label).any()]
         if unknown:
             raise unknown_names(f"label in {c.name}" if len(unknown) == 1 else "label", unknown, own.dropna().unique())
         for label in wanted:
             member = np.asarray(own == label, dtype=np.float64)
             self.add_row(
-                c.name, [f"{c.name}[{label}]"], member[None, :], [c.lower.get(label, -np.inf)], [c.upper.get(label, np.inf)]
+                c.name,
+                [f"{c.name}[{label}]"],
+                member[None, :],
+                [lower.get(label, -np.inf)],
+                [upper.get(label, np.inf)],
             )
 
     def add_row(
-        self, constraint: str, names: Sequence[str], rows: FloatArray, lower: Sequence[float], upper: Sequence[float]
+        self,
+        constraint: str,
+        names: Sequence[str],
+        rows: FloatArray,
+        lower: Sequence[float],
+        upper: Sequence[float],
     ) -> None:
         first = len(self.rows)
         index = np.arange(first, first + len(rows))
@@ -198,7 +214,7 @@ class _Builder:
     def add_asset_lines(self, constraint: str, kind: LineKind, sense: Sense, limit: FloatArray) -> None:
         present = np.flatnonzero(np.isfinite(limit))
         if len(present):
-            names = tuple(f"{constraint}[{self.assets[i]}]" for i in present)
+            names = tuple(f"{constraint}[{asset}]" for asset in self.assets.take(present))
             self.lines.append(Lines(constraint, names, kind, sense, present, limit[present]))
 
     # -- helpers -------------------------------------------------------------------------------------------------
@@ -221,7 +237,10 @@ class _Builder:
 
 
 def compile_problem(
-    scenarios: ScenarioSet, objective: Objective, constraints: tuple[Constraint, ...], holdings: pd.Series | None
+    scenarios: ScenarioSet,
+    objective: Objective,
+    constraints: tuple[Constraint, ...],
+    holdings: pd.Series | None,
 ) -> Compiled:
     """Check names and units, and lay a problem out as arrays.
 

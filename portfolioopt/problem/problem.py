@@ -50,7 +50,9 @@ class Problem:
         holdings: pd.Series | Mapping[str, float] | None = None,
     ) -> None:
         if not isinstance(scenarios, ScenarioSet):
-            raise InputError(f"scenarios must be a ScenarioSet, was {type(scenarios).__name__}: wrap the returns in one")
+            raise InputError(
+                f"scenarios must be a ScenarioSet, was {type(scenarios).__name__}: wrap the returns in one"
+            )
         if not isinstance(objective, Expression):
             raise InputError(f"the objective must be made of terms, was {objective!r}")
         self._scenarios = scenarios
@@ -58,8 +60,8 @@ class Problem:
         for coefficient, term in self._objective.parts:
             if term.penalty and coefficient > 0:
                 raise InputError(
-                    f"the objective adds {coefficient:g} * {term!r}; it is maximised, and seeking risk or cost is not a "
-                    "convex problem. Subtract the term"
+                    f"the objective adds {coefficient:g} * {term!r}; it is maximised, and seeking risk or cost is not "
+                    "a convex problem. Subtract the term"
                 )
         self._constraints = tuple([constraints] if isinstance(constraints, CONSTRAINT_TYPES) else constraints)
         names: set[str] = set()
@@ -71,7 +73,9 @@ class Problem:
             names.add(constraint.name)
         self._holdings = None
         if holdings is not None:
-            self._holdings = pd.Series(align(holdings, scenarios.assets, what="holdings"), index=scenarios.assets, name="holdings")
+            self._holdings = pd.Series(
+                align(holdings, scenarios.assets, what="holdings"), index=scenarios.assets, name="holdings"
+            )
         users = [repr(term) for _, term in self._objective.parts if isinstance(term, ProportionalCost)]
         users += [c.name for c in self._constraints if isinstance(c, Turnover | TradeLimit)]
         if users and self._holdings is None:

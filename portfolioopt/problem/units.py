@@ -9,11 +9,11 @@ import equinox as eqx
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from portfolioopt_kernels import HingeProgram
 
 from portfolioopt.errors import InputError
 from portfolioopt.labels import per_asset
 from portfolioopt.scenarios import ScenarioSet
+from portfolioopt_kernels import HingeProgram
 
 from .box import implied_box
 from .constraints import Bounds, Constraint, CVaRLimit, GroupLimit, TradeLimit, Turnover
@@ -25,7 +25,10 @@ _ABSURD = 5.0
 
 
 def check_units(
-    scenarios: ScenarioSet, program: HingeProgram, constraints: tuple[Constraint, ...], holdings: FloatArray | None
+    scenarios: ScenarioSet,
+    program: HingeProgram,
+    constraints: tuple[Constraint, ...],
+    holdings: FloatArray | None,
 ) -> None:
     """Raise InputError for a limit that cannot bind and looks like a percentage, or holdings that look like money."""
     assets = scenarios.assets
@@ -56,8 +59,9 @@ def check_units(
                 assert holdings is not None
                 limit = per_asset(c.limit, assets, what=f"{c.name}.limit", infinite=True)
                 largest = np.maximum(high - holdings, holdings - low)
-                for i in np.flatnonzero(limit > _SUSPECT):
-                    _check_cap(f"{c.name}: limit of {assets[i]!r}", float(limit[i]), float(largest[i]))
+                for asset, cap, most in zip(assets, limit, largest, strict=True):
+                    if cap > _SUSPECT:
+                        _check_cap(f"{c.name}: limit of {asset!r}", float(cap), float(most))
             case Turnover() if c.limit > _ABSURD:
                 raise InputError(
                     f"{c.name}: a limit of {c.limit:g} allows trading {c.limit:.0%} of NAV; limits are fractions "
@@ -67,18 +71,19 @@ def check_units(
                 worst = _worst_loss(scenarios, low, capped_high)
                 if c.limit > worst:
                     raise InputError(
-                        f"{c.name}: a limit of {c.limit:g} is {c.limit:.0%} of NAV and cannot bind (no allowed portfolio "
-                        f"loses more than {worst:.3g}); limits are fractions ({c.limit / 100:g} is {c.limit:g} %). If it "
-                        "is meant, pass unit_check=False"
+                        f"{c.name}: a limit of {c.limit:g} is {c.limit:.0%} of NAV and cannot bind (no allowed "
+                        f"portfolio loses more than {worst:.3g}); limits are fractions ({c.limit / 100:g} is "
+                        f"{c.limit:g} %). If it is meant, pass unit_check=False"
                     )
             case _:
                 pass
 
 
 def _check_bounds(c: Bounds, upper: FloatArray, lower: FloatArray, assets: pd.Index, largest: FloatArray) -> None:
-    for i in np.flatnonzero(np.isfinite(upper) & (upper > _SUSPECT)):
-        where = "upper" if np.ndim(c.upper) == 0 and not isinstance(c.upper, Mapping) else f"upper[{assets[i]!r}]"
-        _check_cap(f"{c.name}: {where}", float(upper[i]), float(largest[i]))
+    for asset, limit, most in zip(assets, upper, largest, strict=True):
+        if np.isfinite(limit) and limit > _SUSPECT:
+            where = f"upper[{asset!r}]" if isinstance(c.upper, pd.Series | Mapping) else "upper"
+            _check_cap(f"{c.name}: {where}", float(limit), float(most))
     deep = np.isfinite(lower) & (lower < -_ABSURD)
     if deep.any():
         value = float(lower[deep][0])
@@ -91,10 +96,14 @@ def _check_bounds(c: Bounds, upper: FloatArray, lower: FloatArray, assets: pd.In
 def _check_cap(what: str, limit: float, largest: float) -> None:
     useless = limit > max(_SUSPECT, largest * (1.0 + 1e-6))
     if np.isfinite(limit) and (useless or limit > _ABSURD):
-        why = f"can never bind (the other constraints allow at most {largest:.4g})" if useless else f"allows {limit:.0%} of NAV"
+        why = (
+            f"can never bind (the other constraints allow at most {largest:.4g})"
+            if useless
+            else f"allows {limit:.0%} of NAV"
+        )
         raise InputError(
-            f"{what} = {limit:g} {why}; limits are fractions of NAV, so {limit:g} % is {limit / 100:g}. If it is meant, "
-            "pass unit_check=False"
+            f"{what} = {limit:g} {why}; limits are fractions of NAV, so {limit:g} % is {limit / 100:g}. If it is "
+            "meant, pass unit_check=False"
         )
 
 

@@ -20,10 +20,10 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from portfolioopt_kernels import Solution
 
 from portfolioopt.problem import Compiled
 from portfolioopt.scenarios import Tail, tail
+from portfolioopt_kernels import Solution
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -77,7 +77,7 @@ class Evaluation:
 
 
 def evaluate(compiled: Compiled, weights: FloatArray, solution: Solution) -> Evaluation:
-    """Recompute objective, risk and constraints from `weights`, and bound the optimum with the solution's multipliers."""
+    """Recompute objective, risk and constraints from `weights`, and bound the optimum by the multipliers."""
     tails = recompute_tails(compiled, weights)
     terms = term_values(compiled, weights, tails)
     coefficients = np.array([t.coefficient for t in compiled.terms])
@@ -136,9 +136,7 @@ def line_values(compiled: Compiled, weights: FloatArray, tails: dict[float, Tail
     return tuple(values)
 
 
-def dual_bound(
-    compiled: Compiled, weights: FloatArray, solution: Solution
-) -> tuple[Multipliers, float, float | None]:
+def dual_bound(compiled: Compiled, weights: FloatArray, solution: Solution) -> tuple[Multipliers, float, float | None]:
     """Repair the multipliers to exact dual feasibility and evaluate the bound on the maximised objective.
 
     Returns the repaired multipliers, the bound, and the radius it looked out to (None where constraints limit every
@@ -206,7 +204,12 @@ def _worst_violation(compiled: Compiled, values: tuple[FloatArray, ...]) -> tupl
 
 
 def violation(
-    compiled: Compiled, kind: str, index: npt.NDArray[np.intp], sense: str, limit: FloatArray, value: FloatArray
+    compiled: Compiled,
+    kind: str,
+    index: npt.NDArray[np.intp],
+    sense: str,
+    limit: FloatArray,
+    value: FloatArray,
 ) -> FloatArray:
     """By how much each line is violated, relative to the larger of its limit and its largest coefficient; >= 0."""
     program = compiled.program

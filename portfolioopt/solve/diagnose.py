@@ -10,13 +10,22 @@ import equinox as eqx
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from portfolioopt.problem import (
+    Bounds,
+    Budget,
+    Compiled,
+    GroupLimit,
+    Problem,
+    ReturnTarget,
+    TradeLimit,
+    Turnover,
+)
 from portfolioopt_kernels import HingeProgram, Settings
 
-from portfolioopt.problem import Bounds, Budget, Compiled, GroupLimit, Problem, ReturnTarget, TradeLimit, Turnover
-
-from .certificate import dual_bound, evaluate
+from .certificate import Multipliers, dual_bound, evaluate
 from .engine import run
-from .result import Status
+from .result import Status, prices
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 # A violation has to be this large, relative to the limit, before a problem is called infeasible.
@@ -58,7 +67,8 @@ def crossed_limits(problem: Problem) -> Diagnosis | None:
         dict.fromkeys(
             group.constraint
             for group in problem.compiled.lines
-            if group.kind in ("weight", "trade") and _crosses(problem.compiled, group.kind, group.sense, group.index, group.limit, i)
+            if group.kind in ("weight", "trade")
+            and _crosses(problem.compiled, group.kind, group.sense, group.index, group.limit, i)
         )
     )
     message = (
@@ -88,7 +98,9 @@ def diagnose(problem: Problem) -> Diagnosis | None:
         names = tuple(dict.fromkeys(side.name for side in conflict))
         details = "; ".join(side.detail for side in conflict)
         return Diagnosis(
-            Status.infeasible, f"infeasible: these limits cannot hold together: {details}. Relax at least one", names
+            Status.infeasible,
+            f"infeasible: these limits cannot hold together: {details}. Relax at least one",
+            names,
         )
     out_of_reach = _cvar_out_of_reach(problem)
     if out_of_reach is not None:
@@ -121,7 +133,8 @@ def _sides(problem: Problem) -> list[_Side]:
             sign = -1.0 if group.sense == ">=" else 1.0
             matrix = sign * np.hstack([eye, none])[group.index]
             word = "lower" if group.sense == ">=" else "upper"
-            text = f"{group.constraint} {word} ({_span(group.limit)} on {len(group.index)} assets, sum {group.limit.sum():.6g})"
+            extent = f"{_span(group.limit)} on {len(group.index)} assets, sum {group.limit.sum():.6g}"
+            text = f"{group.constraint} {word} ({extent})"
             sides.append(_Side(group.constraint, text, matrix, sign * group.limit))
         elif isinstance(owner, TradeLimit):
             assert compiled.holdings is not None
@@ -193,11 +206,12 @@ def _cvar_out_of_reach(problem: Problem) -> Diagnosis | None:
         box_upper=np.append(compiled.box_upper, widest),
     )
     solution = run(gift.program, Settings(1e-10, 1e-10, 200)).solution
-    least = -dual_bound(gift, solution.weights, solution)[1] * size
+    multipliers, bound, _ = dual_bound(gift, solution.weights, solution)
+    least = -bound * size
     if not least > _CERTAIN * max(size, float(np.abs(p.cvar_cap[capped]).max())):
         return None
     price = np.zeros(len(p.cvar_cap))
-    price[capped] = solution.cvar_cap_dual
+    price[capped] = multipliers.cvar_cap
     culprits = {
         group.names[0]: float(group.limit[0])
         for group in compiled.lines
@@ -206,12 +220,37 @@ def _cvar_out_of_reach(problem: Problem) -> Diagnosis | None:
         and price[group.index[0]] > 1e-6 * price.max()
     }
     limits = " and ".join(f"{name} <= {limit:.6g}" for name, limit in culprits.items())
+    against = _priced(compiled, multipliers, price)
+    under = f" under {', '.join(against)}" if against else ""
     if len(culprits) == 1:
         attainable = next(iter(culprits.values())) + least
         remedy = f"the smallest CVaR the other constraints allow is {attainable:.6g}"
     else:
         remedy = f"each would have to be loosened by at least {least:.6g}"
-    return Diagnosis(Status.infeasible, f"infeasible: {limits} cannot be met; {remedy}", tuple(culprits))
+    message = f"infeasible: {limits} cannot be met{under}; {remedy}"
+    return Diagnosis(Status.infeasible, message, (*culprits, *against))
+
+
+def _priced(compiled: Compiled, multipliers: Multipliers, cvar_price: FloatArray) -> tuple[str, ...]:
+    """Constraints other than CVaR limits that carry a price in the proof: without them it would not hold."""
+    n, p = len(compiled.program.linear), compiled.program
+    l1_price = np.zeros(len(p.l1_cap))
+    l1_price[np.isfinite(p.l1_cap)] = multipliers.l1_cap
+    trimmed = replace(
+        multipliers,
+        lower=multipliers.lower[:n],
+        upper=multipliers.upper[:n],
+        cvar_cap=cvar_price,
+        l1_cap=l1_price,
+    )
+    small = 1e-6 * float(cvar_price.max()) * float(np.sqrt(np.mean(p.returns**2)))
+    named: list[str] = []
+    for group in compiled.lines:
+        if group.kind == "cvar" or group.constraint in named:
+            continue
+        if float(np.abs(prices(compiled, group, trimmed)).max(initial=0.0)) > small:
+            named.append(group.constraint)
+    return tuple(named)
 
 
 def _with_gift(p: HingeProgram, gain: float, widest: float) -> HingeProgram:
@@ -281,7 +320,7 @@ def _open_direction(problem: Problem) -> Diagnosis | None:
     largest = trade[trade.abs() > 1e-3].sort_values(key=np.abs, ascending=False, kind="stable").head(5)
     words = ", ".join(f"{name} {size:+.3g}" for name, size in largest.items())
     message = (
-        f"unbounded: the objective gains {growth.objective:.3g} for every step of ({words}), and nothing limits it. Add "
-        "bounds, a turnover limit or a risk term"
+        f"unbounded: the objective gains {growth.objective:.3g} for every step of ({words}), and nothing limits it. "
+        "Add bounds, a turnover limit or a risk term"
     )
     return Diagnosis(Status.unbounded, message, direction=trade)

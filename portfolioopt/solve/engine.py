@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+
 from portfolioopt_kernels import HingeProgram, Settings, Solution, solve
 from portfolioopt_kernels.padding import pad, unpad
 

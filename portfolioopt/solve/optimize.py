@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 import pandas as pd
-from portfolioopt_kernels import ITERATION_LIMIT, Settings
 
 from portfolioopt.errors import InfeasibleError, InputError, SolveError, StalledError, UnboundedError
 from portfolioopt.problem import Problem
+from portfolioopt_kernels import ITERATION_LIMIT, Settings
 
 from .certificate import Evaluation, evaluate
 from .diagnose import Diagnosis, crossed_limits, diagnose
@@ -84,7 +84,13 @@ def optimize(
     if abs(c.gap) <= tolerance and c.max_violation <= VIOLATION_TOLERANCE:
         message = f"optimal, certified to a relative gap of {max(c.gap, 0.0):.1e}"
         return Result(
-            problem, Status.optimal, message, timings(), weights=series, evaluation=evaluation, iterations=iterations
+            problem,
+            Status.optimal,
+            message,
+            timings(),
+            weights=series,
+            evaluation=evaluation,
+            iterations=iterations,
         )
     diagnosis = diagnose(problem)
     if diagnosis is not None:
@@ -97,7 +103,13 @@ def optimize(
         "iterations, or accept this gap by a larger tolerance"
     )
     result = Result(
-        problem, Status.stalled, message, timings(), weights=series, evaluation=evaluation, iterations=iterations
+        problem,
+        Status.stalled,
+        message,
+        timings(),
+        weights=series,
+        evaluation=evaluation,
+        iterations=iterations,
     )
     if raise_on_failure:
         raise StalledError(message, result=result)
@@ -125,7 +137,12 @@ def _failed(
     problem: Problem, diagnosis: Diagnosis, timings: Timings, raise_on_failure: bool, iterations: int = 0
 ) -> Result:
     result = Result(
-        problem, diagnosis.status, diagnosis.message, timings, iterations=iterations, conflict=diagnosis.conflict
+        problem,
+        diagnosis.status,
+        diagnosis.message,
+        timings,
+        iterations=iterations,
+        conflict=diagnosis.conflict,
     )
     if not raise_on_failure:
         return result

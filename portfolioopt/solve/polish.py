@@ -11,9 +11,9 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from portfolioopt_kernels import Solution
 
 from portfolioopt.problem import Compiled
+from portfolioopt_kernels import Solution
 
 from .certificate import Evaluation
 
@@ -25,7 +25,12 @@ _PARTIAL = 1e-5  # a scenario is tied when its dual is this far, relatively, fro
 def polish(compiled: Compiled, weights: FloatArray, solution: Solution, evaluation: Evaluation) -> FloatArray | None:
     """Weights (N,) on the active set suggested by the multipliers, or None where the equations give nothing usable."""
     p, m = compiled.program, evaluation.multipliers
-    price_size = max(float(np.abs(p.linear).max(initial=0.0)), float(m.lower.max(initial=0.0)), float(m.upper.max(initial=0.0)), 1e-300)
+    price_size = max(
+        float(np.abs(p.linear).max(initial=0.0)),
+        float(m.lower.max(initial=0.0)),
+        float(m.upper.max(initial=0.0)),
+        1e-300,
+    )
 
     at_lower = _active(weights - p.lower, m.lower / price_size)
     at_upper = _active(p.upper - weights, m.upper / price_size) & ~at_lower

@@ -44,7 +44,17 @@ class Result:
     Where the problem is infeasible or unbounded there are no weights: `weights` is None and so is `certificate`.
     """
 
-    __slots__ = ("_evaluation", "certificate", "conflict", "iterations", "message", "problem", "status", "timings", "weights")
+    __slots__ = (
+        "_evaluation",
+        "certificate",
+        "conflict",
+        "iterations",
+        "message",
+        "problem",
+        "status",
+        "timings",
+        "weights",
+    )
 
     def __init__(
         self,
@@ -202,7 +212,11 @@ class Result:
             binding = self.constraints[self.constraints["binding"]]
             if len(binding):
                 shown = binding.drop(columns=["name", "constraint", "binding"])
-                lines += ["", "binding constraints (shadow price: bp of objective per 1 % of limit)", shown.head(15).to_string()]
+                lines += [
+                    "",
+                    "binding constraints (shadow price: bp of objective per 1 % of limit)",
+                    shown.head(15).to_string(),
+                ]
                 if len(binding) > 15:
                     lines.append(f"... and {len(binding) - 15} more")
         return "\n".join(lines)
@@ -237,7 +251,7 @@ def _line_frame(compiled: Compiled, group: Lines, value: np.ndarray, multipliers
     slack = slack + 0.0  # no negative zeros in a report
     size = violation(compiled, group.kind, group.index, "<=", group.limit, group.limit + 1.0)  # 1 / relative size
     binding = (slack * size <= BINDING) | (group.sense == "==")
-    price = np.where(binding, _prices(compiled, group, multipliers), 0.0)
+    price = np.where(binding, prices(compiled, group, multipliers), 0.0)
     return pd.DataFrame(
         {
             "name": group.names,
@@ -252,7 +266,7 @@ def _line_frame(compiled: Compiled, group: Lines, value: np.ndarray, multipliers
     )
 
 
-def _prices(compiled: Compiled, group: Lines, m: Multipliers) -> np.ndarray:
+def prices(compiled: Compiled, group: Lines, m: Multipliers) -> np.ndarray:
     """Gain of the maximised objective per unit of a looser limit; of a higher one for equalities."""
     p, i = compiled.program, group.index
     match group.kind:
