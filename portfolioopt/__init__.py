@@ -3,7 +3,10 @@
 ``import portfolioopt as po``; see `optimize`, `Problem` and `ScenarioSet`.
 """
 
+from . import attribution as attribution
 from . import data as data
+from . import rebalance as rebalance
+from . import scenarios as scenarios
 from .errors import ConfigError as ConfigError
 from .errors import InfeasibleError as InfeasibleError
 from .errors import InputError as InputError

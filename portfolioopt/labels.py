@@ -37,7 +37,10 @@ def align(
             f"{what} says nothing about {some(missing)}; give every asset a value, for example with "
             f"{what.split('.')[-1]}.reindex(scenarios.assets, fill_value=0.0)"
         )
-    array = np.array(series.reindex(assets), dtype=np.float64)
+    try:
+        array = series.reindex(assets).to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must hold numbers, but {error}") from error
     bad = np.isnan(array) if infinite else ~np.isfinite(array)
     if bad.any():
         raise InputError(f"{what} is not {'a number' if infinite else 'finite'} for {some(assets[bad])}")
@@ -50,7 +53,10 @@ def per_asset(value: PerAsset, assets: pd.Index, *, what: str, infinite: bool = 
         return align(value, assets, what=what, infinite=infinite)
     if np.ndim(value) != 0:
         raise InputError(f"{what} must be one number, or a Series or mapping by asset (an array has no labels)")
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must be a number, was {value!r}") from error
     if np.isnan(number) or (not infinite and np.isinf(number)):
         raise InputError(f"{what} must be a {'number' if infinite else 'finite number'}, was {value!r}")
     return np.full(len(assets), number)

@@ -59,7 +59,10 @@ class ScenarioSet:
                 raise InputError("assets is only for array input; rename the columns of the frame instead")
             frame = returns
         else:
-            array = np.asarray(returns)
+            try:
+                array = np.asarray(returns)
+            except ValueError as error:
+                raise InputError("returns must be a frame or an array; its rows differ in length") from error
             if array.ndim != 2:
                 raise InputError(f"returns must have two axes, scenarios x assets; its shape is {array.shape}")
             if assets is None:
@@ -71,7 +74,8 @@ class ScenarioSet:
             raise InputError(f"kind must be 'simple' or 'log', was {kind!r}")
         matrix = _checked_matrix(frame)
         if kind == "log":
-            matrix = np.expm1(matrix)
+            with np.errstate(over="ignore"):  # overflow is refused below, in words
+                matrix = np.expm1(matrix)
             if not np.isfinite(matrix).all():
                 raise InputError("log returns overflow when converted to simple ones: are they prices or percent?")
         matrix.setflags(write=False)
@@ -106,6 +110,11 @@ class ScenarioSet:
     def horizon(self) -> str | None:
         """What one scenario spans, if it was given."""
         return self._horizon
+
+    @property
+    def kind(self) -> str:
+        """How the returns were given: "simple", or "log" where they were converted at the door."""
+        return self._kind
 
     @property
     def n_scenarios(self) -> int:
@@ -147,7 +156,8 @@ class ScenarioSet:
     def __repr__(self) -> str:
         span = f", horizon {self._horizon}" if self._horizon else ""
         equal = np.ptp(self._probabilities) <= 1e-12 / self.n_scenarios
-        return f"ScenarioSet({self.n_scenarios} scenarios x {self.n_assets} assets{span}, {'equal' if equal else 'unequal'} probabilities)"
+        size = f"{self.n_scenarios} scenarios x {self.n_assets} assets"
+        return f"ScenarioSet({size}{span}, {'equal' if equal else 'unequal'} probabilities)"
 
 
 def _checked_matrix(frame: pd.DataFrame) -> FloatArray:
@@ -160,7 +170,12 @@ def _checked_matrix(frame: pd.DataFrame) -> FloatArray:
             f"returns has {frame.shape[0]} scenarios and {frame.shape[1]} assets; at least two scenarios and one asset "
             "are needed"
         )
-    wrong = [name for name, kind in frame.dtypes.items() if not pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind)]
+    types = pd.api.types
+    wrong = [
+        name
+        for name, kind in frame.dtypes.items()
+        if not types.is_numeric_dtype(kind) or types.is_bool_dtype(kind) or types.is_complex_dtype(kind)
+    ]
     if wrong:
         raise InputError(f"returns must be numbers; these columns are not: {some(pd.Index(wrong))}")
     matrix = np.array(frame.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64, order="C", copy=True)
@@ -168,7 +183,7 @@ def _checked_matrix(frame: pd.DataFrame) -> FloatArray:
     if bad.any():
         cells = np.argwhere(bad)
         first = ", ".join(f"({frame.index[r]!s}, {frame.columns[c]})" for r, c in cells[:LISTED])
-        columns = some(frame.columns[bad.any(axis=0)])
+        columns = some(frame.columns[np.unique(cells[:, 1])])
         raise InputError(
             f"returns is missing or infinite in {len(cells)} cells of {int(bad.any(axis=1).sum())} rows: {first}"
             f"{' ...' if len(cells) > LISTED else ''}; columns concerned: {columns}. Drop or fill them on purpose "
@@ -182,12 +197,15 @@ def _checked_probabilities(probabilities: pd.Series | npt.ArrayLike | None, inde
     if probabilities is None:
         array = np.full(count, 1.0 / count)
     else:
-        if isinstance(probabilities, pd.Series):
-            if not probabilities.index.equals(index):
-                raise InputError("probabilities is labelled differently from the rows of returns; reindex it to them")
-            array = probabilities.to_numpy(dtype=np.float64, copy=True)
-        else:
-            array = np.array(probabilities, dtype=np.float64, copy=True)
+        if isinstance(probabilities, pd.Series) and not probabilities.index.equals(index):
+            raise InputError("probabilities is labelled differently from the rows of returns; reindex it to them")
+        try:
+            if isinstance(probabilities, pd.Series):
+                array = probabilities.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+            else:
+                array = np.array(probabilities, dtype=np.float64, copy=True)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"probabilities must be numbers: {error}") from error
         if array.shape != (count,):
             raise InputError(f"probabilities has shape {array.shape} for {count} scenarios")
         if not np.isfinite(array).all():
@@ -196,7 +214,9 @@ def _checked_probabilities(probabilities: pd.Series | npt.ArrayLike | None, inde
             raise InputError(f"probabilities is negative for scenarios {some(index[array < 0])}")
         total = float(array.sum())
         if abs(total - 1.0) > 1e-9:
-            raise InputError(f"probabilities sum to {total:.12g}, not to one; divide them by their sum if that is meant")
+            raise InputError(
+                f"probabilities sum to {total:.12g}, not to one; divide them by their sum if that is meant"
+            )
         array /= total
         if np.count_nonzero(array) < 2:
             raise InputError("all probability lies on one scenario; a distribution needs at least two")

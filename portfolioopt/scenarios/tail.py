@@ -22,7 +22,8 @@ class Tail(NamedTuple):
     """The worst ``1 - beta`` of a loss distribution."""
 
     var: float
-    """Value-at-risk: the beta-quantile of the loss, positive is bad."""
+    """Value-at-risk: the beta-quantile of the loss, positive is bad. Where whole scenarios fill the tail exactly, every
+    number from the next smaller loss to the smallest loss in the tail is a beta-quantile; this is the latter."""
     cvar: float
     """Mean loss over the tail; never below the value-at-risk."""
     weights: FloatArray
@@ -32,7 +33,10 @@ class Tail(NamedTuple):
 
 def check_beta(beta: float) -> float:
     """Return beta as a float, or refuse a level outside (0, 1)."""
-    level = float(beta)
+    try:
+        level = float(beta)
+    except (TypeError, ValueError):
+        level = np.nan
     if not 0.0 < level < 1.0:
         raise InputError(
             f"beta must lie strictly between 0 and 1, was {beta!r}: it is the confidence level (0.95 looks at the "
