@@ -1,0 +1,1 @@
+"""Speed at equal accuracy, against peers, in one run: ``python -m benchmarks``."""
