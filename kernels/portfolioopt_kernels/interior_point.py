@@ -89,7 +89,8 @@ class Data(eqx.Module):
     weight: Float[Array, " B"]
     cap: Float[Array, " B"]
     count: Float[Array, ""]  # number of complementarity pairs
-    mean: Float[Array, " N"]
+    mass: Float[Array, " M"]  # sum of rho
+    mean: Float[Array, "M N"]  # R'rho
 
 
 def _elementwise(f: Callable[..., Any], *hinges: Hinges) -> Hinges:
@@ -98,13 +99,13 @@ def _elementwise(f: Callable[..., Any], *hinges: Hinges) -> Hinges:
 
 def _expand(data: Data, per_block: Float[Array, " B"]) -> Hinges:
     """Spread one number per block over the hinges of that block."""
-    m = data.program.cvar_beta.shape[0]
+    m = data.program.cvar_level.shape[0]
     return Hinges(per_block[:m, None], per_block[m:, None])
 
 
 def _prepare(program: HingeProgram) -> Data:
     mask = masks(program)
-    density = program.probabilities[None, :] / (1.0 - program.cvar_beta)[:, None]
+    density = jnp.where(mask.hinge_scenario, program.cvar_density, 0.0)
     rate = 2.0 * program.l1_rate
     pairs = 2 * (jnp.sum(mask.hinge_scenario) + jnp.sum(mask.hinge_l1))
     pairs = pairs + sum(
@@ -113,12 +114,13 @@ def _prepare(program: HingeProgram) -> Data:
     return Data(
         program=program,
         mask=mask,
-        rho=Hinges(jnp.where(mask.hinge_scenario, density, 0.0), jnp.where(mask.hinge_l1, rate, 0.0)),
+        rho=Hinges(density, jnp.where(mask.hinge_l1, rate, 0.0)),
         idle=jnp.where(mask.hinge_l1, 0.0, rate),
         weight=jnp.concatenate([program.cvar_weight, program.l1_weight]),
         cap=jnp.concatenate([program.cvar_cap, program.l1_cap]),
         count=jnp.maximum(pairs, 1).astype(program.returns.dtype),
-        mean=program.probabilities @ program.returns,
+        mass=jnp.sum(density, axis=1),
+        mean=jnp.matmul(density, program.returns, precision=PRECISION),
     )
 
 
@@ -140,27 +142,30 @@ def _block_values(data: Data, w: Array, t: Array, hinge: Hinges) -> Float[Array,
     """H_b with the given hinge values in place of (d - a'z)_+."""
     p = data.program
     distance = w[None, :] - p.l1_reference
-    cvar = t + jnp.sum(data.rho.scenario * hinge.scenario, axis=1)
+    cvar = p.cvar_linear @ w + p.cvar_level * t + jnp.sum(data.rho.scenario * hinge.scenario, axis=1)
     fixed = data.idle * jnp.maximum(-distance, 0.0)
     l1 = jnp.sum(p.l1_rate * distance + data.rho.l1 * hinge.l1 + fixed, axis=1)
     return jnp.concatenate([cvar, l1])
 
 
 def _quantiles(data: Data, loss: Float[Array, " S"]) -> Float[Array, " M"]:
-    """Weighted beta-quantiles of the loss by bisection: sorting is slow in XLA and 1e-6 of the range will do."""
+    """The t of each block at given losses, where the hinges above it weigh tau, by bisection.
+
+    Sorting is slow in XLA, and 1e-6 of the range will do for a start.
+    """
     p = data.program
-    live = p.probabilities > 0
+    live = jnp.any(data.mask.hinge_scenario, axis=0)
     low = jnp.min(jnp.where(live, loss, jnp.inf))
     high = jnp.max(jnp.where(live, loss, -jnp.inf))
 
     def halve(_: Array, interval: tuple[Array, Array]) -> tuple[Array, Array]:
         a, b = interval
         middle = 0.5 * (a + b)
-        above = jnp.sum(jnp.where(loss[None, :] > middle[:, None], p.probabilities[None, :], 0.0), axis=1)
-        right = above > 1.0 - p.cvar_beta
+        above = jnp.sum(jnp.where(loss[None, :] > middle[:, None], data.rho.scenario, 0.0), axis=1)
+        right = above > p.cvar_level
         return jnp.where(right, middle, a), jnp.where(right, b, middle)
 
-    wide = jnp.ones_like(p.cvar_beta)
+    wide = jnp.ones_like(p.cvar_level)
     a, b = lax.fori_loop(0, 20, halve, (low * wide, high * wide))
     return 0.5 * (a + b)
 
@@ -178,7 +183,7 @@ def init(data: Data) -> Iterate:
     w = jnp.where(mask.free, w, p.lower)
 
     gain = jnp.matmul(p.returns, w, precision=PRECISION)
-    t = _quantiles(data, -gain) if p.cvar_beta.shape[0] else jnp.zeros_like(p.cvar_beta)
+    t = _quantiles(data, -gain) if p.cvar_level.shape[0] else jnp.zeros_like(p.cvar_level)
     margin = _margin(data, w, t)
     eta = jnp.where(mask.capped, 1.0, 0.0)
     pi = _elementwise(lambda b, r: b * r, _expand(data, data.weight + eta), data.rho)
@@ -212,7 +217,8 @@ def init(data: Data) -> Iterate:
         p.linear
         - jnp.matmul(jnp.sum(jnp.where(live.scenario, q.scenario, 0.0), axis=0), p.returns, precision=PRECISION)
         - jnp.sum(jnp.where(live.l1, q.l1, 0.0), axis=0)
-        + (data.weight + eta)[p.cvar_beta.shape[0] :] @ p.l1_rate
+        + (data.weight + eta)[: p.cvar_level.shape[0]] @ p.cvar_linear
+        + (data.weight + eta)[p.cvar_level.shape[0] :] @ p.l1_rate
     )
     # dual feasible in the assets that have both bounds: z_lower - z_upper = gradient, product z z = price^2
     price = 0.1 * jnp.maximum(jnp.mean(jnp.abs(gradient)), 1e-2)
@@ -244,7 +250,7 @@ def _gap(data: Data, it: Iterate, margin: Hinges, dual_gradient: Array) -> tuple
     dual_gradient (M, N) is R'q per CVaR block.
     """
     p, mask = data.program, data.mask
-    m = p.cvar_beta.shape[0]
+    m = p.cvar_level.shape[0]
     hinge = _elementwise(lambda h: jnp.maximum(-h, 0.0), margin)
     value = _block_values(data, it.w, it.t, hinge)
     terms = jnp.concatenate([(p.linear @ it.w)[None], data.weight * value])
@@ -253,11 +259,12 @@ def _gap(data: Data, it: Iterate, margin: Hinges, dual_gradient: Array) -> tuple
     level = data.weight + it.eta
     # make q sum to its level, in one shot: scale it down, or spread what is missing over the room above it
     total = jnp.sum(it.q.scenario * mask.hinge_scenario, axis=1)
-    missing = level[:m] - total
-    full = level[:m] / (1.0 - p.cvar_beta)
+    wanted = level[:m] * p.cvar_level
+    missing = wanted - total
+    full = level[:m] * data.mass
     up = jnp.clip(missing / jnp.where(full > total, full - total, 1.0), 0.0, 1.0)
-    down = jnp.where(total > 0, jnp.minimum(level[:m] / jnp.where(total > 0, total, 1.0), 1.0), 1.0)
-    ceiling = (level[:m] / (1.0 - p.cvar_beta))[:, None] * data.mean[None, :]
+    down = jnp.where(total > 0, jnp.minimum(wanted / jnp.where(total > 0, total, 1.0), 1.0), 1.0)
+    ceiling = level[:m, None] * data.mean
     repaired = jnp.where(
         (missing > 0)[:, None],
         dual_gradient + up[:, None] * (ceiling - dual_gradient),
@@ -269,7 +276,7 @@ def _gap(data: Data, it: Iterate, margin: Hinges, dual_gradient: Array) -> tuple
         jnp.where(mask.row_has_upper, jnp.maximum(it.y, 0.0), 0.0)
         + jnp.where(mask.row_has_lower, jnp.minimum(it.y, 0.0), 0.0),
     )
-    reduced = p.linear - jnp.sum(repaired, axis=0) + y @ p.rows
+    reduced = p.linear + level[:m] @ p.cvar_linear - jnp.sum(repaired, axis=0) + y @ p.rows
 
     low = jnp.where(jnp.isfinite(p.lower), p.lower, it.w - RADIUS)
     high = jnp.where(jnp.isfinite(p.upper), p.upper, it.w + RADIUS)
@@ -304,7 +311,7 @@ def _gap(data: Data, it: Iterate, margin: Hinges, dual_gradient: Array) -> tuple
 def _assemble(data: Data, it: Iterate, theta: Hinges, omega: Hinges, by_returns: Array) -> Kkt:
     """Factor the reduced Newton system. by_returns (2M, N) is R'theta and R'(theta omega) per CVaR block."""
     p, mask = data.program, data.mask
-    m = p.cvar_beta.shape[0]
+    m = p.cvar_level.shape[0]
     free = mask.free.astype(p.returns.dtype)
     weights = jnp.sum(theta.scenario, axis=0)
     gram = jnp.matmul(p.returns.T, p.returns * weights[:, None], precision=PRECISION)
@@ -324,8 +331,8 @@ def _assemble(data: Data, it: Iterate, theta: Hinges, omega: Hinges, by_returns:
     row_corner = jnp.where(mask.equality, 0.0, jnp.where(row_live, 1.0 / jnp.where(stiffness > 0, stiffness, 1.0), 1.0))
 
     product = _elementwise(lambda a, b: a * b, theta, omega)
-    cvar_w = by_returns[m:] * free[None, :]
-    cvar_t = jnp.diag(jnp.sum(product.scenario, axis=1) - 1.0)
+    cvar_w = (by_returns[m:] - p.cvar_linear) * free[None, :]
+    cvar_t = jnp.diag(jnp.sum(product.scenario, axis=1) - p.cvar_level)
     l1_w = (product.l1 - p.l1_rate) * free[None, :]
     cap_border = -jnp.block([[cvar_w, cvar_t], [l1_w, jnp.zeros((l1_w.shape[0], m), l1_w.dtype)]])
     cap_border = jnp.where(mask.capped[:, None], cap_border, 0.0)
@@ -516,7 +523,7 @@ def _move(it: Iterate, d: Iterate, primal: Array, dual: Array) -> Iterate:
 def step(data: Data, settings: Settings, state: State) -> State:
     """Measure the current iterate, keep it if it is the best so far, and take one predictor-corrector step."""
     p, mask, it = data.program, data.mask, state.iterate
-    m = p.cvar_beta.shape[0]
+    m = p.cvar_level.shape[0]
     live = Hinges(mask.hinge_scenario, mask.hinge_l1)
     theta = _elementwise(lambda x, q, u, v, k: jnp.where(k, 1.0 / (x / q + u / v), 0.0), it.x, it.q, it.u, it.v, live)
     omega = _elementwise(lambda r, u, v, k: jnp.where(k, r * u / v, 0.0), data.rho, it.u, it.v, live)
@@ -541,8 +548,8 @@ def step(data: Data, settings: Settings, state: State) -> State:
     cap = jnp.where(mask.capped, data.cap, 0.0)
     res = Residuals(
         w=p.linear - jnp.sum(by_returns[:m], axis=0) - jnp.sum(jnp.where(live.l1, it.q.l1, 0.0), axis=0)
-        + level[m:] @ p.l1_rate + it.y @ p.rows - it.z_lower + it.z_upper,
-        t=level[:m] - jnp.sum(q_live, axis=1),
+        + level[:m] @ p.cvar_linear + level[m:] @ p.l1_rate + it.y @ p.rows - it.z_lower + it.z_upper,
+        t=level[:m] * p.cvar_level - jnp.sum(q_live, axis=1),
         x=_elementwise(lambda u, a, x, k: jnp.where(k, u + a - x, 0.0), it.u, margin, it.x, live),
         row=jnp.matmul(p.rows, it.w, precision=PRECISION) - it.a,
         cap=jnp.where(mask.capped, cap - _block_values(data, it.w, it.t, it.u) - it.s, 0.0),
@@ -599,7 +606,7 @@ def solve(program: HingeProgram, settings: Settings | None = None) -> Solution:
     iterate = init(data)
     dtype = program.returns.dtype
     worst = jnp.asarray(jnp.inf, dtype)
-    m, s = program.cvar_beta.shape[0], program.returns.shape[0]
+    m, s = program.cvar_level.shape[0], program.returns.shape[0]
     best = Point(iterate.w, iterate.t, jnp.zeros((m, s), dtype), iterate.y, iterate.eta, worst, worst, worst)
     zero = jnp.zeros((), jnp.int32)
     state = State(iterate, best, zero, worst, zero, jnp.full((), ITERATION_LIMIT, jnp.int32), jnp.zeros((), bool))

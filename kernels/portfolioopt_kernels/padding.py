@@ -1,6 +1,6 @@
 """Round shapes up to a few sizes, so that a loop over slightly different problems compiles once.
 
-Padding scenarios have probability zero, padding assets are fixed at zero, padding rows have no sides: none of them
+Padding scenarios have density zero, padding assets are fixed at zero, padding rows have no sides: none of them
 takes part in the solve, and :func:`unpad` cuts them off again.
 """
 
@@ -44,9 +44,10 @@ def pad(program: HingeProgram) -> HingeProgram:
         returns = np.pad(returns, ((0, to_s - s), (0, to_n - n)))
     return HingeProgram(
         returns=returns,
-        probabilities=np.pad(np.asarray(program.probabilities), (0, to_s - s)),
         linear=assets(np.asarray(program.linear)),
-        cvar_beta=program.cvar_beta,
+        cvar_density=np.pad(np.asarray(program.cvar_density), ((0, 0), (0, to_s - s))),
+        cvar_level=program.cvar_level,
+        cvar_linear=assets(np.asarray(program.cvar_linear)),
         cvar_weight=program.cvar_weight,
         cvar_cap=program.cvar_cap,
         l1_rate=assets(np.asarray(program.l1_rate)),

@@ -7,8 +7,10 @@ r"""The canonical program every portfolio problem is compiled to, and what comes
 
 where every block :math:`H_b` is linear plus a weighted sum of hinges :math:`(x)_+ = \max(x, 0)`:
 
-* a CVaR block (Rockafellar & Uryasev, 2000), :math:`H_m = t_m + \sum_s \frac{p_s}{1-\beta_m} (-r_s'w - t_m)_+`,
-  whose minimum over :math:`t_m` is the CVaR of the loss :math:`-R w` at level :math:`\beta_m`;
+* a CVaR block (Rockafellar & Uryasev, 2000), :math:`H_m = g_m'w + \tau_m t_m + \sum_s \rho_{ms} (-r_s'w - t_m)_+`.
+  With :math:`g = 0`, :math:`\tau = 1` and :math:`\rho_s = p_s/(1-\beta)` its minimum over t is the CVaR of the loss
+  :math:`-R w` at level :math:`\beta`. Scenarios known to lie in the tail can be moved from the hinges into g and
+  :math:`\tau`, scenarios known to lie outside can be left out;
 * an L1 block, :math:`H_a = \sum_i k_{ai} |w_i - w^0_{ai}|`, written as
   :math:`\sum_i k_{ai}(w_i - w^0_{ai}) + 2 k_{ai} (w^0_{ai} - w_i)_+`: proportional costs, turnover, gross exposure.
 """
@@ -33,18 +35,20 @@ STALLED = 2
 class HingeProgram(eqx.Module):
     """One hinge program; shapes: S scenarios, N assets, M CVaR blocks, A L1 blocks, C rows.
 
-    Infinite entries mean "no limit" in caps, row sides and bounds. A scenario with probability zero and an asset
+    Infinite entries mean "no limit" in caps, row sides and bounds. A scenario with density zero and an asset
     with ``lower == upper`` are carried along without taking part, so padding costs nothing but space.
     """
 
     returns: Float[Dense, "S N"]
     """Scenario returns per horizon, as fractions."""
-    probabilities: Float[Dense, " S"]
-    """Scenario probabilities, non-negative, summing to one."""
     linear: Float[Dense, " N"]
     """Cost vector c of the minimised objective."""
-    cvar_beta: Float[Dense, " M"]
-    """Confidence levels in (0, 1)."""
+    cvar_density: Float[Dense, "M S"]
+    """Hinge weights rho, p / (1 - beta) where nothing was aggregated; non-negative, summing to more than the level."""
+    cvar_level: Float[Dense, " M"]
+    """Coefficient tau of t, 1 where nothing was aggregated; positive."""
+    cvar_linear: Float[Dense, "M N"]
+    """Gradient g of the part of the block that is linear in w, 0 where nothing was aggregated."""
     cvar_weight: Float[Dense, " M"]
     """Objective weights, non-negative."""
     cvar_cap: Float[Dense, " M"]
@@ -74,7 +78,7 @@ class HingeProgram(eqx.Module):
     def shape(self) -> tuple[int, int, int, int, int]:
         """(S, N, M, A, C) of one program, without batch axes."""
         s, n = self.returns.shape[-2:]
-        return s, n, self.cvar_beta.shape[-1], self.l1_rate.shape[-2], self.rows.shape[-2]
+        return s, n, self.cvar_level.shape[-1], self.l1_rate.shape[-2], self.rows.shape[-2]
 
 
 class Settings(NamedTuple):
@@ -95,7 +99,7 @@ class Solution(eqx.Module):
     var: Float[Dense, " M"]
     """The t of each CVaR block, a value-at-risk when the block matters."""
     scenario_dual: Float[Dense, "M S"]
-    r"""q, with :math:`0 \le q_s \le (\lambda+\eta) p_s/(1-\beta)` and :math:`\sum q = \lambda + \eta`."""
+    r"""q, with :math:`0 \le q_s \le (\lambda+\eta) \rho_s` and :math:`\sum q = (\lambda + \eta) \tau`."""
     row_dual: Float[Dense, " C"]
     """Multipliers of the rows: positive prices the upper side, negative the lower."""
     cvar_cap_dual: Float[Dense, " M"]
@@ -134,10 +138,9 @@ class HingeMasks(NamedTuple):
 def masks(program: HingeProgram) -> HingeMasks:
     """Read off the program which of its parts take part."""
     free = program.upper > program.lower
-    m, s = program.cvar_beta.shape[0], program.returns.shape[0]
     equality = program.row_lower == program.row_upper
     return HingeMasks(
-        hinge_scenario=jnp.broadcast_to(program.probabilities > 0, (m, s)),
+        hinge_scenario=program.cvar_density > 0,
         hinge_l1=(program.l1_rate > 0) & free,
         free=free,
         has_lower=free & jnp.isfinite(program.lower),

@@ -29,7 +29,9 @@ def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
     Where all returns, all objective coefficients or all entries of a row are zero the size is one.
     """
     live = (program.upper > program.lower) & jnp.any(program.returns != 0, axis=0)
-    squares = program.probabilities @ jnp.square(program.returns)
+    density = jnp.sum(program.cvar_density, axis=0)
+    total = jnp.sum(density)
+    squares = (density / jnp.where(total > 0, total, 1.0)) @ jnp.square(program.returns)
     size = jnp.sqrt(jnp.sum(jnp.where(live, squares, 0.0)) / jnp.maximum(jnp.sum(live), 1))
     size = jnp.where(size > 0, size, 1.0)
     candidates = [
@@ -42,7 +44,17 @@ def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
     rows = jnp.max(jnp.abs(program.rows), axis=1, initial=0.0)
     rows = jnp.where(rows > 0, rows, 1.0)
     scaled = eqx.tree_at(
-        lambda p: (p.rows, p.row_lower, p.row_upper, p.returns, p.linear, p.cvar_weight, p.cvar_cap, p.l1_weight),
+        lambda p: (
+            p.rows,
+            p.row_lower,
+            p.row_upper,
+            p.returns,
+            p.linear,
+            p.cvar_linear,
+            p.cvar_weight,
+            p.cvar_cap,
+            p.l1_weight,
+        ),
         program,
         (
             program.rows / rows[:, None],
@@ -50,6 +62,7 @@ def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
             program.row_upper / rows,
             program.returns / size,
             program.linear / objective,
+            program.cvar_linear / size,
             program.cvar_weight * size / objective,
             program.cvar_cap / size,
             program.l1_weight / objective,

@@ -74,15 +74,14 @@ class Compiled:
     """Arrays of the canonical program, all NumPy float64."""
     terms: tuple[CompiledTerm, ...]
     lines: tuple[Lines, ...]
+    betas: tuple[float, ...]
+    """Confidence levels of the CVaR blocks, in order."""
+    probabilities: FloatArray
+    """Scenario probabilities (S,)."""
     holdings: FloatArray | None
     box_lower: FloatArray
     box_upper: FloatArray
     """Bounds (N,) that all constraints together imply; infinite where nothing limits an asset."""
-
-    @property
-    def betas(self) -> tuple[float, ...]:
-        """Levels of the CVaR blocks, in order."""
-        return tuple(float(b) for b in self.program.cvar_beta)
 
 
 class _Builder:
@@ -262,11 +261,13 @@ def compile_problem(
     reference = np.zeros(n) if held is None else held
     rows = np.array(build.rows).reshape(-1, n)
     row_lower, row_upper = np.array(build.row_sides).reshape(-1, 2).T
+    betas = np.array(list(build.cvar), dtype=np.float64)
     program = HingeProgram(
         returns=scenarios.matrix,
-        probabilities=scenarios.probabilities,
         linear=build.linear,
-        cvar_beta=np.array(list(build.cvar)),
+        cvar_density=scenarios.probabilities / (1.0 - betas[:, None]),
+        cvar_level=np.ones(len(betas)),
+        cvar_linear=np.zeros((len(betas), n)),
         cvar_weight=np.array([weight for weight, _ in build.cvar.values()]),
         cvar_cap=np.array([cap for _, cap in build.cvar.values()]),
         l1_rate=np.array(l1_rates).reshape(-1, n),
@@ -284,4 +285,13 @@ def compile_problem(
     box_lower, box_upper = implied_box(program)
     start = initial_weights(program, box_lower, box_upper)
     program = eqx.tree_at(lambda p: p.start, program, start)
-    return Compiled(program, tuple(build.terms), tuple(build.lines), held, box_lower, box_upper)
+    return Compiled(
+        program=program,
+        terms=tuple(build.terms),
+        lines=tuple(build.lines),
+        betas=tuple(build.cvar),
+        probabilities=scenarios.probabilities,
+        holdings=held,
+        box_lower=box_lower,
+        box_upper=box_upper,
+    )

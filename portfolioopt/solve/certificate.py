@@ -95,7 +95,7 @@ def evaluate(compiled: Compiled, weights: FloatArray, solution: Solution) -> Eva
 def recompute_tails(compiled: Compiled, weights: FloatArray) -> dict[float, Tail]:
     """Value-at-risk and CVaR at every level the problem mentions."""
     losses = -(compiled.program.returns @ weights)
-    return {beta: tail(losses, compiled.program.probabilities, beta) for beta in compiled.betas}
+    return {beta: tail(losses, compiled.probabilities, beta) for beta in compiled.betas}
 
 
 def term_values(compiled: Compiled, weights: FloatArray, tails: dict[float, Tail]) -> FloatArray:
@@ -145,10 +145,13 @@ def dual_bound(compiled: Compiled, weights: FloatArray, solution: Solution) -> t
     p = compiled.program
     eta_cvar = np.where(np.isfinite(p.cvar_cap), np.maximum(solution.cvar_cap_dual, 0.0), 0.0)
     eta_l1 = np.where(np.isfinite(p.l1_cap), np.maximum(solution.l1_cap_dual, 0.0), 0.0)
+    level_cvar = p.cvar_weight + eta_cvar
     q = np.stack(
         [
-            repair_measure(raw, level * p.probabilities / (1.0 - beta), level)
-            for raw, level, beta in zip(solution.scenario_dual, p.cvar_weight + eta_cvar, p.cvar_beta, strict=True)
+            repair_measure(raw, level * density, level * tau)
+            for raw, level, density, tau in zip(
+                solution.scenario_dual, level_cvar, p.cvar_density, p.cvar_level, strict=True
+            )
         ]
         or [np.empty((0, p.returns.shape[0]))]
     ).reshape(-1, p.returns.shape[0])
@@ -156,7 +159,7 @@ def dual_bound(compiled: Compiled, weights: FloatArray, solution: Solution) -> t
     y = np.where(np.isfinite(p.row_upper), y, np.minimum(y, 0.0))
     y = np.where(np.isfinite(p.row_lower), y, np.maximum(y, 0.0))
 
-    reduced = p.linear - q.sum(axis=0) @ p.returns + y @ p.rows
+    reduced = p.linear + level_cvar @ p.cvar_linear - q.sum(axis=0) @ p.returns + y @ p.rows
     price = (p.l1_weight + eta_l1)[:, None] * p.l1_rate
     unlimited = ~(np.isfinite(compiled.box_lower) & np.isfinite(compiled.box_upper))
     radius = max(RADIUS, RADIUS * float(np.abs(weights).max())) if unlimited.any() else None

@@ -260,9 +260,10 @@ def _with_gift(p: HingeProgram, gain: float, widest: float) -> HingeProgram:
     column = np.zeros((int(l1.sum()), 1))
     return HingeProgram(
         returns=np.hstack([p.returns, np.full((s, 1), gain)]),
-        probabilities=p.probabilities,
         linear=np.append(np.zeros(n), 1.0),
-        cvar_beta=p.cvar_beta[cvar],
+        cvar_density=p.cvar_density[cvar],
+        cvar_level=p.cvar_level[cvar],
+        cvar_linear=np.hstack([p.cvar_linear[cvar], np.zeros((int(cvar.sum()), 1))]),
         cvar_weight=np.zeros(int(cvar.sum())),
         cvar_cap=p.cvar_cap[cvar],
         l1_rate=np.hstack([p.l1_rate[l1], column]),

@@ -45,14 +45,14 @@ def polish(compiled: Compiled, weights: FloatArray, solution: Solution, evaluati
 
     equations: list[FloatArray] = []
     sides: list[float] = []
-    blocks = len(p.cvar_beta)
+    blocks = len(p.cvar_level)
     unit = np.sqrt(np.mean(p.returns**2)) if blocks else 1.0
     unit = unit if unit > 0 else 1.0
     level_cvar = p.cvar_weight + m.cvar_cap
     for b in range(blocks):
         if level_cvar[b] <= 1e-9 * max(float(level_cvar.max()), 1e-300):
             continue
-        density = p.probabilities / (1.0 - p.cvar_beta[b])
+        density = p.cvar_density[b]
         share = np.divide(m.scenario[b], level_cvar[b] * density, out=np.zeros_like(density), where=density > 0)
         tied = np.flatnonzero((share > _PARTIAL) & (share < 1.0 - _PARTIAL))
         column = np.zeros(blocks)
@@ -64,8 +64,8 @@ def polish(compiled: Compiled, weights: FloatArray, solution: Solution, evaluati
             sides.append(0.0)
         if np.isfinite(p.cvar_cap[b]) and m.cvar_cap[b] * unit > 1e-7 * price_size:
             beyond = share >= 1.0 - _PARTIAL
-            over = -(density[beyond] @ p.returns[beyond]) / unit
-            equations.append(np.concatenate([over, column * (1.0 - density[beyond].sum())]))
+            over = (p.cvar_linear[b] - density[beyond] @ p.returns[beyond]) / unit
+            equations.append(np.concatenate([over, column * (p.cvar_level[b] - density[beyond].sum())]))
             sides.append(float(p.cvar_cap[b]) / unit)
     activity = p.rows @ weights
     for row, low, high, y, now in zip(p.rows, p.row_lower, p.row_upper, m.row, activity, strict=True):
