@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from portfolioopt_kernels import HingeProgram, Settings, Solution, solve
 from portfolioopt_kernels.padding import pad, unpad
-from threadpoolctl import ThreadpoolController
 
 
 class Run(NamedTuple):
