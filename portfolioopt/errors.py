@@ -158,9 +158,7 @@ class UnboundedError(SolveError):
         found.
     """
 
-    def __init__(
-        self, message: str, *, result: object | None = None, direction: pd.Series | None = None
-    ) -> None:
+    def __init__(self, message: str, *, result: object | None = None, direction: pd.Series | None = None) -> None:
         super().__init__(message, result=result)
         self.direction: pd.Series | None = direction
 

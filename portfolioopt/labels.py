@@ -38,7 +38,9 @@ def align(
             f"{what.split('.')[-1]}.reindex(scenarios.assets, fill_value=0.0)"
         )
     try:
-        array = series.reindex(assets).to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+        array = np.array(
+            series.reindex(assets).to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64, copy=True
+        )
     except (TypeError, ValueError) as error:
         raise InputError(f"{what} must hold numbers, but {error}") from error
     bad = np.isnan(array) if infinite else ~np.isfinite(array)

@@ -68,9 +68,7 @@ def test_the_same_letters_in_another_case_match_first() -> None:
 
 def test_known_names_are_listed_where_nothing_is_close() -> None:
     text = str(unknown_names("asset", ["ZZZZ", "MSTF"], TICKERS))
-    assert text == (
-        "unknown assets: 'ZZZZ', 'MSTF' (did you mean 'MSFT'?); known assets: 'AAPL', 'AMD', 'BAC', 'MSFT'"
-    )
+    assert text == ("unknown assets: 'ZZZZ', 'MSTF' (did you mean 'MSFT'?); known assets: 'AAPL', 'AMD', 'BAC', 'MSFT'")
 
 
 def test_long_lists_are_counted_not_printed() -> None:
@@ -88,9 +86,7 @@ def test_repeats_are_mentioned_once_and_any_label_will_do() -> None:
 
 
 def test_an_empty_universe_is_said_to_be_empty() -> None:
-    assert (
-        str(unknown_names("category", ["x"], [])) == "unknown category: 'x'; there are no categories at all"
-    )
+    assert str(unknown_names("category", ["x"], [])) == "unknown category: 'x'; there are no categories at all"
 
 
 def test_no_unknown_name_is_a_mistake_of_the_caller() -> None:

@@ -1,7 +1,8 @@
 """Primal-dual interior point for the hinge program: init, step, terminate, extract, and the loop over them.
 
-Mehrotra's predictor-corrector (1992) with separate primal and dual steps. Each hinge keeps its own
-(u, x, q, v) with x = u + a'z - d and v = pi - q, so the scenarios never enter the linear system: see `newton`.
+Mehrotra's predictor-corrector (1992) with Gondzio's centrality correctors (1996) and separate primal and dual steps.
+Each hinge keeps its own (u, x, q, v) with x = u + a'z - d and v = pi - q, so the scenarios never enter the linear
+system: see `newton`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from .program import (
     masks,
 )
 
+CORRECTORS = 2  # centrality correctors tried a step; each costs two passes, no factorisation
+WIDTH = 5.0  # of the smoothed hinges at the start: mass smoothing may add, relative to the mass of the tail
 STEP_BACK = 0.995  # fraction of the way to the boundary
-PATIENCE = 15  # steps without a better point or a smaller barrier before the loop gives up
+PATIENCE = 40  # steps without a better point or a smaller barrier before the loop gives up
 RADIUS = 100.0  # stand-in for an infinite bound in the stopping rule's dual bound
 
 
@@ -88,7 +91,6 @@ class Data(eqx.Module):
     idle: Float[Array, "A N"]  # 2k of the L1 hinges that do not take part (fixed assets)
     weight: Float[Array, " B"]
     cap: Float[Array, " B"]
-    count: Float[Array, ""]  # number of complementarity pairs
     mass: Float[Array, " M"]  # sum of rho
     mean: Float[Array, "M N"]  # R'rho
 
@@ -107,10 +109,6 @@ def _prepare(program: HingeProgram) -> Data:
     mask = masks(program)
     density = jnp.where(mask.hinge_scenario, program.cvar_density, 0.0)
     rate = 2.0 * program.l1_rate
-    pairs = 2 * (jnp.sum(mask.hinge_scenario) + jnp.sum(mask.hinge_l1))
-    pairs = pairs + sum(
-        jnp.sum(side) for side in (mask.has_lower, mask.has_upper, mask.row_has_lower, mask.row_has_upper, mask.capped)
-    )
     return Data(
         program=program,
         mask=mask,
@@ -118,7 +116,6 @@ def _prepare(program: HingeProgram) -> Data:
         idle=jnp.where(mask.hinge_l1, 0.0, rate),
         weight=jnp.concatenate([program.cvar_weight, program.l1_weight]),
         cap=jnp.concatenate([program.cvar_cap, program.l1_cap]),
-        count=jnp.maximum(pairs, 1).astype(program.returns.dtype),
         mass=jnp.sum(density, axis=1),
         mean=jnp.matmul(density, program.returns, precision=PRECISION),
     )
@@ -188,26 +185,31 @@ def init(data: Data) -> Iterate:
     eta = jnp.where(mask.capped, 1.0, 0.0)
     pi = _elementwise(lambda b, r: b * r, _expand(data, data.weight + eta), data.rho)
 
-    def centre(m: Array, live: Array) -> Array:
-        size = jnp.sum(jnp.where(live, jnp.abs(m), 0.0), axis=1) / jnp.maximum(jnp.sum(live, axis=1), 1)
-        return jnp.maximum(0.5 * size, 1e-3)[:, None]
-
     live = Hinges(mask.hinge_scenario, mask.hinge_l1)
-    width = _elementwise(centre, margin, live)
+
+    def width(m: Array, weight: Array, k: Array) -> Array:
+        """Half-width of smoothed hinges that adds to the tail a multiple of its own mass, whatever beta is."""
+        spread = jnp.sum(jnp.where(k, jnp.abs(m), 0.0), axis=1) / jnp.maximum(jnp.sum(k, axis=1), 1)
+        mass = jnp.sum(weight, axis=1)
+        excess = jnp.sum(weight * jnp.maximum(-m, 0.0), axis=1)
+        ratio = excess / jnp.where(mass > 0, mass, 1.0)
+        return jnp.maximum(jnp.sqrt(WIDTH * ratio * spread), 1e-3)[:, None]
+
+    widths = _elementwise(width, margin, data.rho, live)
     # u x = width^2 and u - x = d - a'z: the point on the central path of one hinge
-    root = _elementwise(lambda m, e: jnp.sqrt(m * m + 4.0 * e * e), margin, width)
+    root = _elementwise(lambda m, e: jnp.sqrt(m * m + 4.0 * e * e), margin, widths)
     u = _elementwise(
         lambda m, r, e, k: jnp.where(k, jnp.where(m > 0, 2.0 * e * e / (r + m), 0.5 * (r - m)), 1.0),
         margin,
         root,
-        width,
+        widths,
         live,
     )
     x = _elementwise(
         lambda m, r, e, k: jnp.where(k, jnp.where(m > 0, 0.5 * (r + m), 2.0 * e * e / (r - m)), 1.0),
         margin,
         root,
-        width,
+        widths,
         live,
     )
     q = _elementwise(lambda pi_, u_, x_, k: jnp.where(k & (pi_ > 0), pi_ * u_ / (u_ + x_), 1.0), pi, u, x, live)
@@ -385,6 +387,28 @@ def _total(data: Data, products: Targets) -> Array:
     return sum(jax.tree.leaves(sums), start=jnp.zeros((), data.mean.dtype))
 
 
+def _path_weights(data: Data) -> Targets:
+    """The weight of every pair on the central path: its product is driven to mu times this.
+
+    A scenario's pair is naturally smaller than an asset's, in proportion to its density; the geometric mean of that and
+    of equal weights needed the fewest iterations.
+    """
+    p = data.program
+    n = jnp.sqrt(jnp.maximum(jnp.sum(data.mask.free), 1)).astype(data.mean.dtype)
+    scenario = jnp.sqrt(data.rho.scenario / jnp.where(data.mass > 0, data.mass, 1.0)[:, None])
+    asset, row = jnp.full(p.linear.shape, 1.0 / n), jnp.full(p.row_lower.shape, 1.0 / n)
+    cap = jnp.full(data.cap.shape, 1.0 / n)
+    return Targets(
+        xq=Hinges(scenario, jnp.full(p.l1_rate.shape, 1.0 / n)),
+        uv=Hinges(scenario, jnp.full(p.l1_rate.shape, 1.0 / n)),
+        lower=asset,
+        upper=asset,
+        row_lower=row,
+        row_upper=row,
+        cap=cap,
+    )
+
+
 class Residuals(eqx.Module):
     """Linear residuals at an iterate."""
 
@@ -539,7 +563,8 @@ def step(data: Data, settings: Settings, state: State) -> State:
     here = Point(it.w, it.t, q_live, it.y, it.eta, gap, infeasibility, merit)
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), here, state.best)
     products = _products(data, it)
-    mu = _total(data, products) / data.count
+    path = _path_weights(data)
+    mu = _total(data, products) / _total(data, path)
     progress = jnp.where(better | (mu < 0.9 * state.least_mu), state.iteration, state.progress)
     converged = finite & (merit <= 1.0)
     stalled = ~finite | (state.iteration - progress > PATIENCE)
@@ -560,23 +585,44 @@ def step(data: Data, settings: Settings, state: State) -> State:
     predictor = solve(jax.tree.map(jnp.negative, products))
     primal, dual = _steps(data, it, predictor)
     primal, dual = jnp.minimum(primal, 1.0), jnp.minimum(dual, 1.0)
-    mu_ahead = _total(data, _products(data, _move(it, predictor, primal, dual))) / data.count
+    mu_ahead = _total(data, _products(data, _move(it, predictor, primal, dual))) / _total(data, path)
     sigma = jnp.clip((mu_ahead / mu) ** 3, 1e-8, 1.0)
 
-    def corrected(product: Array, first: Array, second: Array) -> Array:
-        return sigma * mu - product - first * second
+    def corrected(weight: Array, product: Array, first: Array, second: Array) -> Array:
+        return sigma * mu * weight - product - first * second
 
     target = Targets(
-        xq=_elementwise(corrected, products.xq, predictor.x, predictor.q),
-        uv=_elementwise(corrected, products.uv, predictor.u, predictor.v),
-        lower=corrected(products.lower, predictor.w, predictor.z_lower),
-        upper=corrected(products.upper, -predictor.w, predictor.z_upper),
-        row_lower=corrected(products.row_lower, predictor.a, predictor.y_lower),
-        row_upper=corrected(products.row_upper, -predictor.a, predictor.y_upper),
-        cap=corrected(products.cap, predictor.s, predictor.eta),
+        xq=_elementwise(corrected, path.xq, products.xq, predictor.x, predictor.q),
+        uv=_elementwise(corrected, path.uv, products.uv, predictor.u, predictor.v),
+        lower=corrected(path.lower, products.lower, predictor.w, predictor.z_lower),
+        upper=corrected(path.upper, products.upper, -predictor.w, predictor.z_upper),
+        row_lower=corrected(path.row_lower, products.row_lower, predictor.a, predictor.y_lower),
+        row_upper=corrected(path.row_upper, products.row_upper, -predictor.a, predictor.y_upper),
+        cap=corrected(path.cap, products.cap, predictor.s, predictor.eta),
     )
     direction = solve(target)
     primal, dual = _steps(data, it, direction)
+    aim = jax.tree.map(lambda weight: sigma * mu * weight, path)
+
+    def centre(_: Array, state: tuple[Iterate, Targets, Array, Array]) -> tuple[Iterate, Targets, Array, Array]:
+        """Gondzio's corrector (1996): pull the products that a longer step would leave far off the path back to it."""
+        direction, target, primal, dual = state
+        farther = [jnp.minimum(1.1 * jnp.minimum(step, 1.0) + 0.1, 1.0) for step in (primal, dual)]
+        products = _products(data, _move(it, direction, *farther))
+        shift = jax.tree.map(
+            lambda product, goal: jnp.maximum(jnp.clip(product, 0.1 * goal, 10.0 * goal) - product, -10.0 * goal),
+            products,
+            aim,
+        )
+        corrected = jax.tree.map(jnp.add, target, shift)
+        other = solve(corrected)
+        longer_primal, longer_dual = _steps(data, it, other)
+        gain = jnp.minimum(longer_primal, 1.0) + jnp.minimum(longer_dual, 1.0)
+        better = gain >= jnp.minimum(primal, 1.0) + jnp.minimum(dual, 1.0) + 0.02
+        proposal = (other, corrected, longer_primal, longer_dual)
+        return jax.tree.map(lambda new, old: jnp.where(better, new, old), proposal, state)
+
+    direction, _, primal, dual = lax.fori_loop(0, CORRECTORS, centre, (direction, target, primal, dual))
     primal, dual = jnp.minimum(STEP_BACK * primal, 1.0), jnp.minimum(STEP_BACK * dual, 1.0)
     ahead = _move(it, direction, primal, dual)
 

@@ -88,7 +88,7 @@ class Settings(NamedTuple):
     """Stop when (objective - rigorous dual bound) <= gap_tolerance * size of the objective's largest term."""
     feasibility_tolerance: ArrayLike = 1e-10
     """Largest residual of rows and caps, relative to max(1, |limit|), in scaled units."""
-    max_iterations: ArrayLike = 100
+    max_iterations: ArrayLike = 200
     """Newton steps (each is one factorisation)."""
 
 

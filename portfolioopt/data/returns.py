@@ -16,9 +16,7 @@ _POLICIES: Final = ("error", "drop_dates", "drop_assets")
 _LISTED: Final = 5  # culprits spelt out in a message before it turns to a count
 
 
-def simple_returns(
-    prices: pd.DataFrame, *, horizon: int = 1, missing: MissingPolicy = "error"
-) -> pd.DataFrame:
+def simple_returns(prices: pd.DataFrame, *, horizon: int = 1, missing: MissingPolicy = "error") -> pd.DataFrame:
     r"""Turn prices into simple returns, :math:`R_{t,i} = P_{t,i} / P_{t-h,i} - 1`.
 
     With ``horizon`` above 1 the returns overlap: there is one on each date from the ``horizon``-th on, and
@@ -81,9 +79,7 @@ def simple_returns(
             f"horizon={horizon} needs at least {horizon + 1} rows of prices, but there are {len(values)}; "
             f"pass a longer history or a shorter horizon"
         )
-    returns = pd.DataFrame(
-        values[horizon:] / values[:-horizon] - 1.0, index=prices.index[horizon:], columns=columns
-    )
+    returns = pd.DataFrame(values[horizon:] / values[:-horizon] - 1.0, index=prices.index[horizon:], columns=columns)
     if missing == "drop_dates":
         whole = returns.notna().all(axis="columns")
         if not whole.any():

@@ -24,7 +24,7 @@ def optimize(
     problem: Problem,
     *,
     tolerance: float = 1e-6,
-    max_iterations: int = 100,
+    max_iterations: int = 200,
     raise_on_failure: bool = True,
 ) -> Result:
     r"""Maximise the problem's objective and certify the answer.

@@ -92,9 +92,7 @@ def test_many_missing_prices_are_counted() -> None:
 
 def test_drop_assets_leaves_out_the_incomplete_ones() -> None:
     prices = frame(A=[1.0, math.nan, 2.0], B=[1.0, 2.0, 3.0], C=[5.0, 4.0, 3.0])
-    pd.testing.assert_frame_equal(
-        simple_returns(prices, missing="drop_assets"), simple_returns(prices[["B", "C"]])
-    )
+    pd.testing.assert_frame_equal(simple_returns(prices, missing="drop_assets"), simple_returns(prices[["B", "C"]]))
 
 
 def test_drop_dates_never_bridges_a_gap() -> None:
@@ -162,9 +160,7 @@ def test_repeated_dates_are_refused() -> None:
 
 
 def test_intraday_stamps_keep_their_time_in_messages() -> None:
-    prices = pd.DataFrame(
-        {"A": [1.0, math.nan]}, index=pd.to_datetime(["2024-01-01 09:30", "2024-01-01 16:00"])
-    )
+    prices = pd.DataFrame({"A": [1.0, math.nan]}, index=pd.to_datetime(["2024-01-01 09:30", "2024-01-01 16:00"]))
     with pytest.raises(InputError, match="A on 2024-01-01 16:00:00"):
         simple_returns(prices)
 
