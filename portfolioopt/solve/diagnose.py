@@ -21,6 +21,7 @@ from portfolioopt.problem import (
     TradeLimit,
     Turnover,
 )
+from portfolioopt.problem.box import implied_box
 from portfolioopt_kernels import HingeProgram, Settings
 
 from .certificate import Multipliers, dual_bound, evaluate
@@ -191,11 +192,36 @@ def _cvar_out_of_reach(problem: Problem) -> Diagnosis | None:
     it with which all limits hold, bounded from below by the dual, says by how much they would have to be loosened.
     """
     compiled = problem.compiled
+    if not np.isfinite(compiled.program.cvar_cap).any():
+        return None
+    least, multipliers = _least_gift(compiled)
+    if least <= 0.0:
+        return None
+    # the multipliers name all that the proof used; drop each in turn that the contradiction can do without
+    names = _priced(compiled, multipliers)
+    for name in tuple(names):
+        rest = tuple(other for other in names if other != name)
+        if _least_gift(_only(compiled, rest))[0] > 0.0:
+            names = rest
+    limits = {g.names[0]: float(g.limit[0]) for g in compiled.lines if g.kind == "cvar" and g.constraint in names}
+    others = tuple(name for name in names if name not in limits)
+    if len(limits) == 1:
+        (name, limit), *_ = limits.items()
+        attainable = limit + _least_gift(_only(compiled, tuple(c.name for c in problem.constraints), {name}))[0]
+        remedy = f"the smallest CVaR the other constraints allow is {attainable:.6g}"
+    else:
+        remedy = f"each would have to be loosened by at least {least:.6g}"
+    shown = " and ".join(f"{name} <= {limit:.6g}" for name, limit in limits.items())
+    under = f" under {', '.join(others)}" if others else ""
+    return Diagnosis(Status.infeasible, f"infeasible: {shown} cannot be met{under}; {remedy}", (*limits, *others))
+
+
+def _least_gift(compiled: Compiled) -> tuple[float, Multipliers]:
+    """The least sure gain with which all CVaR limits hold, a proven lower bound (0 where it is not certain)."""
     p = compiled.program
     capped = np.flatnonzero(np.isfinite(p.cvar_cap))
-    if not len(capped):
-        return None
     size = float(np.sqrt(np.mean(p.returns**2)))
+    size = size if size > 0 else 1.0
     reach = np.where(np.isfinite(p.lower) & np.isfinite(p.upper), np.maximum(np.abs(p.lower), np.abs(p.upper)), 10.0)
     worst = float(np.minimum(reach, 10.0) @ np.abs(p.returns).max(axis=0))
     widest = (worst + float(np.abs(p.cvar_cap[capped]).max())) / size
@@ -206,49 +232,68 @@ def _cvar_out_of_reach(problem: Problem) -> Diagnosis | None:
         box_upper=np.append(compiled.box_upper, widest),
     )
     solution = run(gift.program, Settings(1e-10, 1e-10, 200)).solution
-    multipliers, bound, _ = dual_bound(gift, solution.weights, solution)
+    repaired, bound, _ = dual_bound(gift, solution.weights, solution)
+    n = len(p.linear)
+    price, l1_price = np.zeros(len(p.cvar_cap)), np.zeros(len(p.l1_cap))
+    price[capped] = repaired.cvar_cap
+    l1_price[np.isfinite(p.l1_cap)] = repaired.l1_cap
+    multipliers = replace(repaired, lower=repaired.lower[:n], upper=repaired.upper[:n], cvar_cap=price, l1_cap=l1_price)
     least = -bound * size
-    if not least > _CERTAIN * max(size, float(np.abs(p.cvar_cap[capped]).max())):
-        return None
-    price = np.zeros(len(p.cvar_cap))
-    price[capped] = multipliers.cvar_cap
-    culprits = {
-        group.names[0]: float(group.limit[0])
-        for group in compiled.lines
-        if group.kind == "cvar"
-        and group.limit[0] == p.cvar_cap[group.index[0]]
-        and price[group.index[0]] > 1e-6 * price.max()
-    }
-    limits = " and ".join(f"{name} <= {limit:.6g}" for name, limit in culprits.items())
-    against = _priced(compiled, multipliers, price)
-    under = f" under {', '.join(against)}" if against else ""
-    if len(culprits) == 1:
-        attainable = next(iter(culprits.values())) + least
-        remedy = f"the smallest CVaR the other constraints allow is {attainable:.6g}"
-    else:
-        remedy = f"each would have to be loosened by at least {least:.6g}"
-    message = f"infeasible: {limits} cannot be met{under}; {remedy}"
-    return Diagnosis(Status.infeasible, message, (*culprits, *against))
+    certain = least > _CERTAIN * max(size, float(np.abs(p.cvar_cap[capped]).max()))
+    return (least if certain else 0.0), multipliers
 
 
-def _priced(compiled: Compiled, multipliers: Multipliers, cvar_price: FloatArray) -> tuple[str, ...]:
-    """Constraints other than CVaR limits that carry a price in the proof: without them it would not hold."""
-    n, p = len(compiled.program.linear), compiled.program
-    l1_price = np.zeros(len(p.l1_cap))
-    l1_price[np.isfinite(p.l1_cap)] = multipliers.l1_cap
-    trimmed = replace(
-        multipliers,
-        lower=multipliers.lower[:n],
-        upper=multipliers.upper[:n],
-        cvar_cap=cvar_price,
-        l1_cap=l1_price,
+def _only(compiled: Compiled, names: tuple[str, ...], caps: set[str] | None = None) -> Compiled:
+    """The problem with the named constraints alone, and of the CVaR limits those in `caps` where it is given.
+
+    Shapes stay, so that nothing is compiled anew: what is left out becomes infinite, a CVaR limit a huge one.
+    """
+    p = compiled.program
+    lower, upper = np.full_like(p.lower, -np.inf), np.full_like(p.upper, np.inf)
+    row_lower, row_upper = np.full_like(p.row_lower, -np.inf), np.full_like(p.row_upper, np.inf)
+    huge = 1e3 * max(float(np.abs(p.returns).max()), float(np.abs(p.cvar_cap[np.isfinite(p.cvar_cap)]).max()))
+    cvar_cap = np.where(np.isfinite(p.cvar_cap), huge, np.inf)
+    l1_cap = np.where(np.isfinite(p.l1_cap), 1e3, np.inf)
+    for g in compiled.lines:
+        if g.constraint not in names or (g.kind == "cvar" and caps is not None and g.constraint not in caps):
+            continue
+        match g.kind:
+            case "row":
+                if g.sense != "<=":
+                    row_lower[g.index] = g.limit
+                if g.sense != ">=":
+                    row_upper[g.index] = g.limit
+            case "weight" if g.sense == ">=":
+                lower[g.index] = np.maximum(lower[g.index], g.limit)
+            case "weight":
+                upper[g.index] = np.minimum(upper[g.index], g.limit)
+            case "trade":
+                assert compiled.holdings is not None
+                held = compiled.holdings[g.index]
+                lower[g.index] = np.maximum(lower[g.index], held - g.limit)
+                upper[g.index] = np.minimum(upper[g.index], held + g.limit)
+            case "cvar":
+                cvar_cap[g.index] = np.minimum(cvar_cap[g.index], g.limit)
+            case "l1":
+                l1_cap[g.index] = g.limit
+    program = eqx.tree_at(
+        lambda x: (x.lower, x.upper, x.row_lower, x.row_upper, x.cvar_cap, x.l1_cap),
+        p,
+        (lower, upper, row_lower, row_upper, cvar_cap, l1_cap),
     )
-    small = 1e-6 * float(cvar_price.max()) * float(np.sqrt(np.mean(p.returns**2)))
+    box_lower, box_upper = implied_box(program)
+    return replace(compiled, program=program, box_lower=box_lower, box_upper=box_upper)
+
+
+def _priced(compiled: Compiled, multipliers: Multipliers) -> tuple[str, ...]:
+    """Constraints that carry a price in a proof of infeasibility: without them it would not hold."""
+    size = float(np.sqrt(np.mean(compiled.program.returns**2)))
+    largest = float(multipliers.cvar_cap.max())
     named: list[str] = []
     for group in compiled.lines:
-        if group.kind == "cvar" or group.constraint in named:
-            continue
-        if float(np.abs(prices(compiled, group, trimmed)).max(initial=0.0)) > small:
+        small = 1e-6 * largest * (1.0 if group.kind == "cvar" else size)
+        price = float(np.abs(prices(compiled, group, multipliers)).max(initial=0.0))
+        if price > small and group.constraint not in named:
             named.append(group.constraint)
     return tuple(named)
 
