@@ -481,10 +481,15 @@ def test_stopping_short_is_admitted(steps: int, seed: int) -> None:
         ({"tolerance": 0.0}, "tolerance must lie between 1e-12 and 1e-2"),
         ({"tolerance": 0.1}, "tolerance must lie between 1e-12 and 1e-2"),
         ({"tolerance": float("nan")}, "tolerance must lie between"),
+        ({"tolerance": "tight"}, "tolerance must"),
+        ({"tolerance": None}, "tolerance must"),
         ({"max_iterations": 0}, "max_iterations must be at least 1"),
+        ({"max_iterations": float("nan")}, "max_iterations must"),
+        ({"max_iterations": 2.5}, "max_iterations must"),
+        ({"max_iterations": "many"}, "max_iterations must"),
     ],
 )
-def test_options_that_are_refused(options: dict[str, float], words: str) -> None:
+def test_options_that_are_refused(options: dict[str, object], words: str) -> None:
     problem = budget_against_groups(np.random.default_rng(1)).barely
     with pytest.raises(po.InputError, match=words):
         po.optimize(problem, **options)  # type: ignore[arg-type]
