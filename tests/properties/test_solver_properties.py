@@ -391,7 +391,8 @@ def test_single_precision_is_good_to_three_digits() -> None:
     plain = [setup(seed).problem() for seed in range(10, 30)]
     random = [instance(seed).problem for seed in QUICK if seed % QUICK_SHAPES == 0]
     converged = 0
-    for i, problem in enumerate([*plain, *random]):
+    errors: list[float] = []
+    for problem in [*plain, *random]:
         program = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), padded(problem))
         found = jax.tree.map(np.asarray, quick(program))
         assert found.weights.dtype == np.float32
