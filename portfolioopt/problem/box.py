@@ -11,6 +11,7 @@ from portfolioopt_kernels import HingeProgram
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 _ROUNDS = 3  # sweeps of propagation; later ones change little
+_GENEROUS = 1e-12
 _SLACK = 1e-9  # implied bounds are widened by this, so that rounding never cuts off a feasible weight
 
 
@@ -46,7 +47,9 @@ def _propagate(row: FloatArray, limit: float, lower: FloatArray, upper: FloatArr
     count = int(endless.sum())
     others = np.where(endless, finite_sum, finite_sum - np.where(endless, 0.0, least))
     known = used & (count - endless.astype(int) == 0)
-    room = np.where(known, limit - others, np.inf)
+    # rounding of the sums is not to be blown up from sweep to sweep, so every step is a little generous
+    slack = _GENEROUS * (1.0 + abs(limit) + float(np.abs(least[used & ~endless]).sum()))
+    room = np.where(known, limit - others + slack, np.inf)
     divisor = np.where(used, row, 1.0)
     upper = np.where(known & (row > 0), np.minimum(upper, room / divisor), upper)
     lower = np.where(known & (row < 0), np.maximum(lower, room / divisor), lower)

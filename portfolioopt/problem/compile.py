@@ -145,7 +145,12 @@ class _Builder:
                         np.array([c.limit]),
                     )
                 )
-                self.turnover_caps.append(c.limit)
+                if c.limit == 0.0:
+                    # without any room an interior point does not exist; fixed weights say the same
+                    assert self.holdings is not None
+                    self.lower = np.maximum(self.lower, self.holdings)
+                    self.upper = np.minimum(self.upper, self.holdings)
+                self.turnover_caps.append(c.limit if c.limit > 0.0 else np.inf)
             case TradeLimit():
                 limit = self.per_asset(c.limit, f"{c.name}.limit", infinite=True)
                 if (limit < 0).any():

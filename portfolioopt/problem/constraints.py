@@ -15,7 +15,10 @@ from portfolioopt.scenarios.tail import check_beta
 
 
 def _finite(value: float, what: str) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must be a number, was {value!r}") from error
     if not np.isfinite(number):
         raise InputError(f"{what} must be a finite number, was {value!r}")
     return number
@@ -72,6 +75,11 @@ class GroupLimit:
     name: str = "GroupLimit"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.labels, pd.Series | Mapping):
+            raise InputError(f"{self.name}: labels must be a Series or mapping by asset, was {self.labels!r}")
+        for what, side in (("lower", self.lower), ("upper", self.upper)):
+            if side is not None and not isinstance(side, Mapping):
+                raise InputError(f"{self.name}: {what} must map labels to weights, was {side!r}")
         lower = {g: _finite(v, f"{self.name}: lower[{g!r}]") for g, v in dict(self.lower or {}).items()}
         upper = {g: _finite(v, f"{self.name}: upper[{g!r}]") for g, v in dict(self.upper or {}).items()}
         if not lower and not upper:

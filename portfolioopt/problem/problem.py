@@ -63,6 +63,8 @@ class Problem:
                     f"the objective adds {coefficient:g} * {term!r}; it is maximised, and seeking risk or cost is not "
                     "a convex problem. Subtract the term"
                 )
+        if not isinstance(constraints, (Iterable, *CONSTRAINT_TYPES)):
+            raise InputError(f"constraints must be a list of constraints, was {constraints!r}")
         self._constraints = tuple([constraints] if isinstance(constraints, CONSTRAINT_TYPES) else constraints)
         names: set[str] = set()
         for constraint in self._constraints:

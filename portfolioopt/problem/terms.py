@@ -139,9 +139,12 @@ class ProportionalCost(Term):
     bps: PerAsset = 0.0
 
     def __post_init__(self) -> None:
-        values = np.asarray(list(self.bps.values()) if isinstance(self.bps, Mapping) else self.bps, dtype=float)
+        try:
+            values = np.asarray(list(self.bps.values()) if isinstance(self.bps, Mapping) else self.bps, dtype=float)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"bps must be a number, or numbers by asset, was {self.bps!r}") from error
         if not np.isfinite(values).all() or (values < 0).any():
-            raise InputError(f"the cost in basis points must be finite and not negative, was {self.bps!r}")
+            raise InputError(f"the cost in basis points (bps) must be finite and not negative, was {self.bps!r}")
         if (values > 5000).any():
             raise InputError(
                 f"a cost of {values.max():g} basis points is {values.max() / 1e4:.0%} of the amount traded; bps counts "

@@ -43,7 +43,7 @@ class Certificate:
     """``(bound - objective)`` relative to `scale`; an optimum is at most this much better."""
     scale: float
     """The larger of |objective| and the largest single term of it, so that terms which cancel do not blow up the gap;
-    at least 1e-9 times what the terms amount to at a typical weight, and 1 where there is nothing to maximise."""
+    at least 1e-6 times what the terms amount to at a typical weight, and 1 where there is nothing to maximise."""
     max_violation: float
     """Largest violation of any constraint, relative to the larger of its limit and its largest coefficient."""
     worst_constraint: str | None
@@ -86,7 +86,7 @@ def evaluate(compiled: Compiled, weights: FloatArray, solution: Solution) -> Eva
     values = line_values(compiled, weights, tails)
     violation, worst = _worst_violation(compiled, values)
     multipliers, bound, radius = dual_bound(compiled, weights, solution)
-    scale = max(abs(objective), float(np.abs(parts).max(initial=0.0)), 1e-9 * _typical_size(compiled))
+    scale = max(abs(objective), float(np.abs(parts).max(initial=0.0)), 1e-6 * _typical_size(compiled))
     scale = scale if scale > 0 else 1.0
     certificate = Certificate(objective, bound, (bound - objective) / scale, scale, violation, worst, radius)
     return Evaluation(certificate, terms, tails, values, multipliers)

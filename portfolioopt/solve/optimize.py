@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -58,9 +59,9 @@ def optimize(
     """
     if not isinstance(problem, Problem):
         raise InputError(f"optimize takes a Problem, was given {type(problem).__name__}")
-    if not 1e-12 <= tolerance <= 1e-2:
+    if not isinstance(tolerance, Real) or not 1e-12 <= tolerance <= 1e-2:
         raise InputError(f"tolerance must lie between 1e-12 and 1e-2 (relative), was {tolerance!r}")
-    if max_iterations < 1:
+    if not isinstance(max_iterations, Integral) or isinstance(max_iterations, bool) or max_iterations < 1:
         raise InputError(f"max_iterations must be at least 1, was {max_iterations!r}")
     start = time.perf_counter()
     compiled = problem.compiled

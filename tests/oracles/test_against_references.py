@@ -232,7 +232,7 @@ def test_standing_still_is_optimal_where_nothing_may_move(rule: str) -> None:
 # Instances at which earlier versions stalled or saw a contradiction: an optimum of exactly zero where doing nothing
 # is best, and limits that leave a single portfolio.
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [559, 665, 705, 780, 833, 1116, 1841, 2266, 2351, 2494])
+@pytest.mark.parametrize("seed", [559, 665, 705, 833, 1841, 2266, 2351, 2494])
 def test_instances_that_were_hard(seed: int) -> None:
     _, result = solved(seed)
     linear = solve_linear(result.problem)

@@ -363,6 +363,29 @@ def test_ordinary_limits_pass_without_a_word() -> None:
     build(po.Budget(1.5), po.Bounds(0.0, 1.5))
 
 
+# -- what is not refused ---------------------------------------------------------------------------------------------
+def test_terms_add_subtract_and_scale() -> None:
+    objective = (2 * po.ExpectedReturn() - po.CVaR(0.9) / 4 - 3 * po.ProportionalCost(5)) * 2
+    assert [coefficient for coefficient, _ in objective.parts] == [4.0, -0.5, -6.0]
+    assert str(-po.CVaR(0.9)) == "- CVaR(beta=0.9)"
+
+
+def test_a_term_and_a_limit_at_one_level_share_a_block() -> None:
+    shared = build(*BOX, po.CVaRLimit(0.9, 0.05), objective=po.ExpectedReturn() - 2 * po.CVaR(0.9) - po.CVaR(0.9))
+    assert shared.compiled.betas == (0.9,)
+    assert shared.compiled.program.cvar_weight.tolist() == [3.0]
+    assert shared.compiled.program.cvar_cap.tolist() == [0.05]
+
+
+def test_a_problem_does_not_change_with_its_input() -> None:
+    frame, book = returns(), HELD.copy()
+    fixed = po.Problem(po.ScenarioSet(frame), NET - po.ProportionalCost(5), BOX, holdings=book)
+    frame.iloc[0, 0], book.iloc[0] = 9.0, 9.0
+    assert fixed.scenarios.matrix[0, 0] != 9.0
+    assert fixed.holdings is not None
+    assert fixed.holdings.iloc[0] == 0.4
+
+
 # -- the rest --------------------------------------------------------------------------------------------------------
 def test_changing_what_a_problem_does_not_have() -> None:
     refused(lambda: build(*BOX).replace(scenario=DATA), "'scenario'")

@@ -357,19 +357,14 @@ def padded(problem: po.Problem) -> HingeProgram:
     return pad(problem.compiled.program)
 
 
-def kernel_problems() -> list[po.Problem]:
-    """Problems of one padded shape that stop after different numbers of steps."""
+def test_a_batch_is_solved_like_its_members() -> None:
     plain = [setup(seed).problem() for seed in range(4)]
     random = [instance(seed).problem for seed in QUICK if seed % QUICK_SHAPES == 0][:4]
-    limits = []
     for seed in range(4, 6):
         base = setup(seed)
-        limits.append(base.problem(po.CVaRLimit(BETA, answer(base.problem()).risk.loc[BETA, "cvar"] * 1.01)))  # type: ignore[operator]
-    return [*plain, *random, *limits]
-
-
-def test_a_batch_is_solved_like_its_members() -> None:
-    problems = kernel_problems()
+        limit = 1.01 * float(answer(base.problem()).risk.loc[BETA, "cvar"])  # type: ignore[arg-type]
+        plain.append(base.problem(po.CVaRLimit(BETA, limit)))
+    problems = [*plain, *random]
     programs = [padded(problem) for problem in problems]
     with jax.enable_x64(True):
         batch = jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves), jnp.float64), *programs)
@@ -380,11 +375,15 @@ def test_a_batch_is_solved_like_its_members() -> None:
         assert int(together.status[i]) == int(alone.status)
         assert abs(int(together.iterations[i]) - int(alone.iterations)) <= 1
         iterations.add(int(alone.iterations))
-        size = float(np.abs(alone.weights).max())
-        np.testing.assert_allclose(together.weights[i][: len(alone.weights)], alone.weights, rtol=0, atol=1e-7 * size)
+        own = together.weights[i][: len(alone.weights)]
+        if problem not in random:  # those may have two assets that are the same, and so many optima
+            np.testing.assert_allclose(own, alone.weights, rtol=0, atol=1e-9)
+        one, other = (objective_of(problem, pd.Series(w, problem.scenarios.assets)) for w in (own, alone.weights))
+        assert one[0] == pytest.approx(other[0], rel=0, abs=1e-9 * max(one[1], 1e-300))
     assert len(iterations) > 2  # some members had to wait for others
 
 
+@pytest.mark.slow
 def test_single_precision_is_good_to_three_digits() -> None:
     loose = Settings(gap_tolerance=np.float32(1e-4), feasibility_tolerance=np.float32(1e-4))
     quick = jax.jit(lambda program: solve(program, loose))
