@@ -142,7 +142,7 @@ class ProportionalCost(Term):
         try:
             values = np.asarray(list(self.bps.values()) if isinstance(self.bps, Mapping) else self.bps, dtype=float)
         except (TypeError, ValueError) as error:
-            raise InputError(f"bps must be a number, or numbers by asset, was {self.bps!r}") from error
+            raise InputError(f"bps (basis points) must be a number, or numbers by asset, was {self.bps!r}") from error
         if not np.isfinite(values).all() or (values < 0).any():
             raise InputError(f"the cost in basis points (bps) must be finite and not negative, was {self.bps!r}")
         if (values > 5000).any():
