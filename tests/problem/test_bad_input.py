@@ -274,7 +274,7 @@ def test_limits_that_are_no_numbers(value: object) -> None:
         (lambda: po.GroupLimit(SECTORS, upper={"Tech": value}), "Tech"),  # type: ignore[dict-item]
         (lambda: build(po.Bounds(0.0, value)), "Bounds.upper"),  # type: ignore[arg-type]
         (lambda: build(po.TradeLimit(value), holdings=HELD), "TradeLimit.limit"),  # type: ignore[arg-type]
-        (lambda: build(*BOX, objective=NET - po.ProportionalCost(value), holdings=HELD), "basis points"),  # type: ignore[arg-type]
+        (lambda: build(*BOX, objective=NET - po.ProportionalCost(value), holdings=HELD), "bps"),  # type: ignore[arg-type]
     ):
         refused(call, what)
 
