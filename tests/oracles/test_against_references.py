@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -36,10 +37,10 @@ def references(seed: int) -> tuple[Reference, Reference | None]:
     return solve_linear(problem), solve_conic(problem)
 
 
-def agree(result: po.Result, reference: Reference) -> None:
+def agree(result: po.Result, reference: Reference, tolerance: float = 1e-8) -> None:
     certificate = result.certificate
     assert certificate is not None
-    allowed = 1e-6 * certificate.scale + reference.accuracy
+    allowed = tolerance * certificate.scale + reference.accuracy
     assert result.objective == pytest.approx(reference.optimum, rel=0.0, abs=allowed)
 
 
@@ -64,7 +65,7 @@ def test_it_finds_what_both_references_find(seed: int) -> None:
     linear, conic = references(seed)
     agree(result, linear)
     if conic is not None:
-        agree(result, conic)
+        agree(result, conic, 1e-6)  # an interior point of its own accuracy, where the other reference ends at a vertex
     check_certificate(result, linear, *([] if conic is None else [conic]))
     # the portfolio that the instance was built around meets the limits, so it cannot beat the bound either
     known, _ = objective_of(made.problem, made.feasible)
@@ -261,3 +262,24 @@ def test_the_exact_cvar_by_hand() -> None:
     # a tail of 0.2: all of the worst two, and a third of the next
     assert weighted_cvar(losses, probabilities, 0.8) == pytest.approx((4 * 0.05 + 3 * 0.1 + 2 * 0.05) / 0.2)
     assert weighted_cvar(losses, probabilities, 0.99) == 4.0
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"bound": -1.0},
+        {"objective": 0.0},
+        {"gap": 0.0},
+        {"scale": 1e-9},
+        {"max_violation": 1e-3},
+        {"worst_constraint": "Budget", "max_violation": 0.0},
+    ],
+)
+def test_the_judge_notices_a_false_certificate(lie: dict[str, float | str]) -> None:
+    problem = CORNERS["cash to be spent with just enough turnover"]
+    result, linear = po.optimize(problem), solve_linear(problem)
+    assert result.certificate is not None
+    check_certificate(result, linear)
+    result.certificate = replace(result.certificate, **lie)  # type: ignore[arg-type]
+    with pytest.raises(AssertionError):
+        check_certificate(result, linear)
