@@ -1,16 +1,17 @@
 """Bring a program to unit size, and its solution back.
 
 Returns are divided by their root mean square, the objective by its largest coefficient and each row by its own, so
-that daily returns of 1e-2 and profits of 1e4 look the same to the solver.
+that daily returns of 1e-2 and profits of 1e4 look the same to the solver. Works on NumPy arrays as well as inside JAX.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Float
 
 from .program import HingeProgram, Solution
 
@@ -18,32 +19,35 @@ from .program import HingeProgram, Solution
 class Scale(NamedTuple):
     """Sizes that were divided out."""
 
-    returns: Float[Array, ""]
-    objective: Float[Array, ""]
-    rows: Float[Array, " C"]
+    returns: Float[Any, ""]
+    objective: Float[Any, ""]
+    rows: Float[Any, " C"]
 
 
-def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
-    """Divide returns, objective and rows by their sizes; weights and bounds keep their units.
-
-    Where all returns, all objective coefficients or all entries of a row are zero the size is one.
-    """
-    live = (program.upper > program.lower) & jnp.any(program.returns != 0, axis=0)
-    density = jnp.sum(program.cvar_density, axis=0)
-    total = jnp.sum(density)
-    squares = (density / jnp.where(total > 0, total, 1.0)) @ jnp.square(program.returns)
-    size = jnp.sqrt(jnp.sum(jnp.where(live, squares, 0.0)) / jnp.maximum(jnp.sum(live), 1))
-    size = jnp.where(size > 0, size, 1.0)
+def measure(program: HingeProgram) -> Scale:
+    """The sizes of returns, objective and rows; one where all of them are zero."""
+    xp: Any = np if isinstance(program.returns, np.ndarray) else jnp
+    live = (program.upper > program.lower) & xp.any(program.returns != 0, axis=0)
+    density = xp.sum(program.cvar_density, axis=0)
+    total = xp.sum(density)
+    squares = (density / xp.where(total > 0, total, 1.0)) @ xp.square(program.returns)
+    size = xp.sqrt(xp.sum(xp.where(live, squares, 0.0)) / xp.maximum(xp.sum(live), 1))
+    size = xp.where(size > 0, size, 1.0)
     candidates = [
-        jnp.abs(program.linear),
+        xp.abs(program.linear),
         program.cvar_weight * size,
-        jnp.ravel(program.l1_weight[:, None] * program.l1_rate),
+        xp.ravel(program.l1_weight[:, None] * program.l1_rate),
     ]
-    objective = jnp.max(jnp.concatenate(candidates), initial=0.0)
-    objective = jnp.where(objective > 0, objective, 1.0)
-    rows = jnp.max(jnp.abs(program.rows), axis=1, initial=0.0)
-    rows = jnp.where(rows > 0, rows, 1.0)
-    scaled = eqx.tree_at(
+    objective = xp.max(xp.concatenate(candidates), initial=0.0)
+    objective = xp.where(objective > 0, objective, 1.0)
+    rows = xp.max(xp.abs(program.rows), axis=1, initial=0.0)
+    return Scale(size, objective, xp.where(rows > 0, rows, 1.0))
+
+
+def divide(program: HingeProgram, scale: Scale) -> HingeProgram:
+    """Divide returns, objective and rows by their sizes; weights and bounds keep their units."""
+    size, objective, rows = scale
+    return eqx.tree_at(
         lambda p: (
             p.rows,
             p.row_lower,
@@ -68,11 +72,16 @@ def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
             program.l1_weight / objective,
         ),
     )
-    return scaled, Scale(size, objective, rows)
+
+
+def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
+    """:func:`measure` and :func:`divide`."""
+    sizes = measure(program)
+    return divide(program, sizes), sizes
 
 
 def unscale(solution: Solution, scale: Scale) -> Solution:
-    """Undo :func:`scale` on weights-and-multipliers, so that they belong to the original program."""
+    """Undo :func:`divide` on weights and multipliers, so that they belong to the original program."""
     price = scale.objective / scale.returns
     return eqx.tree_at(
         lambda s: (s.var, s.scenario_dual, s.row_dual, s.cvar_cap_dual, s.l1_cap_dual),

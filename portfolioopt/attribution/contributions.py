@@ -89,16 +89,16 @@ def risk_contributions(
     if unknown:
         raise unknown_names("confidence level in tail_weights", unknown, levels)
 
-    losses = -scenarios.matrix @ values
+    losses = scenarios.source.losses(values)
     frames = []
     for beta, measure in levels.items():
         exact = tail(losses, scenarios.probabilities, beta)
         distribution = exact.weights
         if beta in given:
             distribution = _checked_tail(given[beta], scenarios, losses, distribution, beta)
-        marginal = -(distribution @ scenarios.matrix)
+        marginal = -scenarios.source.pull(distribution[None])[0]
         frames.append(_frame(measure, scenarios.assets, values, marginal))
-    frames.append(_frame("volatility", scenarios.assets, values, _marginal_volatility(scenarios, values)))
+    frames.append(_frame("volatility", scenarios.assets, values, _marginal_volatility(scenarios, values, losses)))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -197,17 +197,15 @@ def _checked_tail(
     return distribution
 
 
-def _marginal_volatility(scenarios: ScenarioSet, weights: FloatArray) -> FloatArray:
+def _marginal_volatility(scenarios: ScenarioSet, weights: FloatArray, losses: FloatArray) -> FloatArray:
     """Derivative of the portfolio volatility by each weight (N,), without the N x N covariance."""
-    p, matrix = scenarios.probabilities, scenarios.matrix
-    gain = matrix @ weights
-    gain -= p @ gain
+    p = scenarios.probabilities
+    gain = p @ losses - losses
     volatility = float(np.sqrt(p @ gain**2))
     # a spread no larger than the rounding in the portfolio returns is none
-    largest = np.maximum(matrix.max(axis=0), -matrix.min(axis=0))
-    if volatility <= _ROUNDING * len(weights) * float(np.abs(weights) @ largest):
+    if volatility <= _ROUNDING * len(weights) * float(np.abs(weights) @ scenarios.source.largest):
         return np.zeros_like(weights)
-    return (p * gain) @ matrix / volatility
+    return scenarios.source.pull((p * gain)[None])[0] / volatility
 
 
 def _frame(measure: str, assets: pd.Index, weights: FloatArray, marginal: FloatArray) -> pd.DataFrame:

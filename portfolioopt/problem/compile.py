@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 
 from portfolioopt.errors import InputError, unknown_names
 from portfolioopt.labels import PerAsset, align, per_asset, some
-from portfolioopt.scenarios import ScenarioSet
+from portfolioopt.scenarios import ReturnsSource, ScenarioSet
 from portfolioopt_kernels import HingeProgram
 
 from .box import implied_box, initial_weights
@@ -71,7 +71,10 @@ class Compiled:
     """A problem as arrays, with the way back to its names."""
 
     program: HingeProgram
-    """Arrays of the canonical program, all NumPy float64."""
+    """Arrays of the canonical program, all NumPy float64. Where the returns are not in memory as a whole, they are NaN
+    here, and `source` has them; where they are kept in float32, they are float32 here."""
+    source: ReturnsSource
+    """The scenario returns, for passes over all of them."""
     terms: tuple[CompiledTerm, ...]
     lines: tuple[Lines, ...]
     betas: tuple[float, ...]
@@ -92,7 +95,7 @@ class _Builder:
         self.scenarios = scenarios
         self.assets = scenarios.assets
         self.holdings = holdings
-        self.mean = scenarios.probabilities @ scenarios.matrix
+        self.mean = scenarios.source.pull(scenarios.probabilities[None])[0]
         self.linear = np.zeros(n)
         self.cvar: dict[float, list[float]] = {}  # beta -> [weight, cap]
         self.cost_rate = np.zeros(n)
@@ -240,6 +243,11 @@ class _Builder:
             raise InputError(f"{name}: a lower bound of +inf or an upper bound of -inf leaves no weight")
 
 
+def program_returns(source: ReturnsSource) -> npt.NDArray[np.floating[Any]]:
+    """The matrix where it is in memory; elsewhere its shape alone, NaN throughout and without memory of its own."""
+    return np.broadcast_to(np.nan, source.shape) if source.matrix is None else source.matrix
+
+
 def compile_problem(
     scenarios: ScenarioSet,
     objective: Objective,
@@ -268,7 +276,7 @@ def compile_problem(
     row_lower, row_upper = np.array(build.row_sides).reshape(-1, 2).T
     betas = np.array(list(build.cvar), dtype=np.float64)
     program = HingeProgram(
-        returns=scenarios.matrix,
+        returns=program_returns(scenarios.source),
         linear=build.linear,
         cvar_density=scenarios.probabilities / (1.0 - betas[:, None]),
         cvar_level=np.ones(len(betas)),
@@ -292,6 +300,7 @@ def compile_problem(
     program = eqx.tree_at(lambda p: p.start, program, start)
     return Compiled(
         program=program,
+        source=scenarios.source,
         terms=tuple(build.terms),
         lines=tuple(build.lines),
         betas=tuple(build.cvar),

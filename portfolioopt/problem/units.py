@@ -112,4 +112,4 @@ def _worst_loss(scenarios: ScenarioSet, low: FloatArray, high: FloatArray) -> fl
     reach = np.maximum(np.abs(low), np.abs(high))
     if not np.isfinite(reach).all():
         return np.inf
-    return float(reach @ np.abs(scenarios.matrix).max(axis=0))
+    return float(reach @ scenarios.source.largest)

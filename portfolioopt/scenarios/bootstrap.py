@@ -19,8 +19,8 @@ import pandas as pd
 
 from portfolioopt.errors import InputError
 
-from .historical import historical, whole_number
-from .scenario_set import ScenarioSet
+from .historical import historical
+from .scenario_set import ScenarioSet, whole_number
 
 _CELLS = 1 << 18  # cells of one working array: 2 MiB each, so that the few in use stay in cache
 
@@ -86,7 +86,7 @@ def block_bootstrap(
         raise InputError(f"block_length is {length} periods, but the history has only {rows}")
     if method not in ("stationary", "circular"):
         raise InputError(f"method must be 'stationary' or 'circular', was {method!r}")
-    matrix = history.matrix
+    matrix = np.asarray(history.matrix, dtype=np.float64)
     if periods > 1 and matrix.min() < -1.0:
         row, column = divmod(int(matrix.argmin()), history.n_assets)
         raise InputError(

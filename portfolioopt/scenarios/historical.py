@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from portfolioopt.errors import InputError
 
-from .scenario_set import ScenarioSet
+from .scenario_set import ScenarioSet, whole_number
 
 
 def historical(returns: pd.DataFrame, *, window: int | None = None) -> ScenarioSet:
@@ -50,10 +49,3 @@ def check_time_order(returns: pd.DataFrame) -> None:
     index = returns.index
     if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex) and not index.is_monotonic_increasing:
         raise InputError("the dates of returns are not in increasing order; sort them with returns.sort_index()")
-
-
-def whole_number(value: int, what: str, *, least: int) -> int:
-    """Return the value as an int, or refuse what is not a whole number of at least `least`."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{what} must be a whole number, at least {least}, was {value!r}")
-    return int(value)

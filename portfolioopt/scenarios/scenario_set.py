@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from portfolioopt.errors import InputError
-from portfolioopt.labels import LISTED, align, some
+from portfolioopt.labels import align, some
 
+from .source import CELLS, Generated, InMemory, MemoryMapped, ParquetRows, ReturnsSource, refuse_bad_cells
 from .tail import Tail, tail
 
 FloatArray = npt.NDArray[np.float64]
@@ -19,6 +21,9 @@ FloatArray = npt.NDArray[np.float64]
 
 class ScenarioSet:
     """Equally likely or weighted scenarios of asset returns; immutable.
+
+    This constructor keeps the returns in memory. :meth:`from_npy`, :meth:`from_parquet` and :meth:`generated` make sets
+    of any size whose returns are read or made in chunks, on every pass anew.
 
     Parameters
     ----------
@@ -35,6 +40,9 @@ class ScenarioSet:
         Labels of the columns where `returns` is an array.
     horizon
         What one scenario spans, for display ("1 day", "21 days").
+    dtype
+        Precision in which the returns are kept. ``"float32"`` rounds them to seven digits and takes half the memory;
+        whatever is computed from them is float64.
 
     Raises
     ------
@@ -43,7 +51,7 @@ class ScenarioSet:
         probabilities that are negative, misaligned or do not sum to one.
     """
 
-    __slots__ = ("_assets", "_horizon", "_index", "_kind", "_matrix", "_probabilities")
+    __slots__ = ("_horizon", "_index", "_kind", "_probabilities", "_source")
 
     def __init__(
         self,
@@ -53,6 +61,7 @@ class ScenarioSet:
         kind: Literal["simple", "log"] = "simple",
         assets: pd.Index | list[str] | None = None,
         horizon: str | None = None,
+        dtype: Literal["float64", "float32"] = "float64",
     ) -> None:
         if isinstance(returns, pd.DataFrame):
             if assets is not None:
@@ -70,31 +79,180 @@ class ScenarioSet:
             if len(assets) != array.shape[1]:
                 raise InputError(f"assets has {len(assets)} labels for {array.shape[1]} columns of returns")
             frame = pd.DataFrame(array, columns=pd.Index(assets))
-        if kind not in ("simple", "log"):
-            raise InputError(f"kind must be 'simple' or 'log', was {kind!r}")
-        matrix = _checked_matrix(frame)
+        _check_kind(kind)
+        if dtype not in ("float64", "float32"):
+            raise InputError(f"dtype must be 'float64' or 'float32', was {dtype!r}")
+        matrix = _checked_matrix(frame, np.float64 if kind == "log" else np.dtype(dtype))
         if kind == "log":
             with np.errstate(over="ignore"):  # overflow is refused below, in words
-                matrix = np.expm1(matrix)
-            if not np.isfinite(matrix).all():
+                matrix = np.expm1(matrix, out=matrix).astype(dtype, copy=False)
+            if not np.isfinite(matrix.max()):
                 raise InputError("log returns overflow when converted to simple ones: are they prices or percent?")
         matrix.setflags(write=False)
-        self._matrix = matrix
-        self._assets = pd.Index(frame.columns, name=frame.columns.name or "asset")
-        self._index = frame.index
+        assets = pd.Index(frame.columns, name=frame.columns.name or "asset")
+        self._keep(InMemory(matrix, assets), probabilities, frame.index, kind, horizon)
+
+    def _keep(
+        self,
+        source: ReturnsSource,
+        probabilities: pd.Series | npt.ArrayLike | None,
+        index: pd.Index,
+        kind: str,
+        horizon: str | None,
+    ) -> None:
+        self._source = source
+        self._index = index
         self._kind = kind
         self._horizon = horizon
-        self._probabilities = _checked_probabilities(probabilities, frame.index)
+        self._probabilities = _checked_probabilities(probabilities, index)
+
+    # -- sets that are read or made in chunks --------------------------------------------------------------------
+    @classmethod
+    def from_npy(
+        cls,
+        path: str | Path,
+        *,
+        assets: pd.Index | list[str],
+        probabilities: pd.Series | npt.ArrayLike | None = None,
+        kind: Literal["simple", "log"] = "simple",
+        horizon: str | None = None,
+    ) -> Self:
+        """Scenarios in a .npy file, read through a memory map: the operating system keeps what fits.
+
+        Parameters
+        ----------
+        path
+            File of a matrix (S, N) of returns as fractions, of any real type; row-major files are read fastest. It must
+            stay as it is while the set is used.
+        assets
+            Labels of the columns (N,), unique.
+        probabilities, kind, horizon
+            As for :class:`ScenarioSet`; scenarios are numbered from 0. Log returns are converted on every pass.
+
+        Raises
+        ------
+        InputError
+            For a file that is no such matrix, and for what :class:`ScenarioSet` refuses; for missing or infinite
+            returns when they are first read.
+        """
+        _check_kind(kind)
+        return cls._streamed(MemoryMapped(path, _labels(assets), kind=kind), probabilities, kind, horizon)
+
+    @classmethod
+    def from_parquet(
+        cls,
+        path: str | Path,
+        *,
+        assets: pd.Index | Iterable[str] | None = None,
+        probabilities: pd.Series | npt.ArrayLike | None = None,
+        kind: Literal["simple", "log"] = "simple",
+        horizon: str | None = None,
+    ) -> Self:
+        """Scenarios in a Parquet file, one row per scenario and one column per asset, read in batches of rows.
+
+        Parameters
+        ----------
+        path
+            The file; it must stay as it is while the set is used. Every pass decodes it: columns without compression
+            and dictionary, in row groups of some 100 MiB, are read fastest.
+        assets
+            Columns to read, in that order; all but an index that pandas has written where None.
+        probabilities, kind, horizon
+            As for :class:`ScenarioSet`; scenarios are numbered from 0. Log returns are converted on every pass.
+
+        Raises
+        ------
+        InputError
+            For a file that cannot be read, columns that are unknown, occur twice or hold no numbers, and for what
+            :class:`ScenarioSet` refuses; for missing or infinite returns when they are first read.
+        """
+        _check_kind(kind)
+        columns = None if assets is None else _labels(assets)
+        return cls._streamed(ParquetRows(path, columns, kind=kind), probabilities, kind, horizon)
+
+    @classmethod
+    def generated(
+        cls,
+        chunk: Callable[[int], npt.ArrayLike],
+        n_scenarios: int,
+        assets: pd.Index | list[str],
+        *,
+        chunk_rows: int | None = None,
+        probabilities: pd.Series | npt.ArrayLike | None = None,
+        horizon: str | None = None,
+        workers: int = 1,
+    ) -> Self:
+        """Scenarios that a function makes anew on every pass; the matrix never exists.
+
+        Parameters
+        ----------
+        chunk
+            ``chunk(i)`` returns simple returns (chunk_rows, N) as fractions, for i = 0, 1, ...; what is beyond the last
+            scenario is cut off. It must return the same numbers whenever it is called: draw them from a generator
+            seeded by a seed and i, as in ``numpy.random.default_rng([seed, i])``.
+        n_scenarios
+            Number S of scenarios, at least 2.
+        assets
+            Labels of the columns (N,), unique.
+        chunk_rows
+            Scenarios per call; some 2 MiB worth of them where None.
+        probabilities, horizon
+            As for :class:`ScenarioSet`; scenarios are numbered from 0.
+        workers
+            Threads that call the function. NumPy's generators run in parallel; each thread holds one chunk.
+
+        Raises
+        ------
+        InputError
+            For sizes that are not positive whole numbers, and for what :class:`ScenarioSet` refuses; when they are
+            first made, for chunks of the wrong shape or with missing or infinite numbers; and for chunks that come out
+            differently than before.
+        """
+        if not callable(chunk):
+            raise InputError(f"chunk must be a function of the number of a chunk, was {type(chunk).__name__}")
+        count, labels = whole_number(n_scenarios, "n_scenarios", least=2), _labels(assets)
+        rows = max(1, CELLS // max(len(labels), 1)) if chunk_rows is None else chunk_rows
+        source = Generated(
+            chunk,
+            count,
+            labels,
+            whole_number(rows, "chunk_rows", least=1),
+            whole_number(workers, "workers", least=1),
+        )
+        return cls._streamed(source, probabilities, "simple", horizon)
+
+    @classmethod
+    def _streamed(
+        cls, source: ReturnsSource, probabilities: pd.Series | npt.ArrayLike | None, kind: str, horizon: str | None
+    ) -> Self:
+        _check_size(*source.shape)
+        scenarios = cls.__new__(cls)
+        scenarios._keep(source, probabilities, pd.RangeIndex(source.shape[0], name="scenario"), kind, horizon)
+        return scenarios
+
+    # -- what it holds -------------------------------------------------------------------------------------------
+    @property
+    def source(self) -> ReturnsSource:
+        """Where the returns come from: losses, pulls and rows of any set, in chunks and float64."""
+        return self._source
 
     @property
-    def matrix(self) -> FloatArray:
-        """Simple returns (S, N), read-only."""
-        return self._matrix
+    def matrix(self) -> npt.NDArray[np.floating[Any]]:
+        """Simple returns (S, N), read-only, in the precision they are kept in.
+
+        Raises InputError for a set that is read or made in chunks.
+        """
+        if self._source.matrix is None:
+            raise InputError(
+                f"the {self.n_scenarios} x {self.n_assets} returns of this set are never in memory as a whole; use "
+                "losses, tail, mean or covariance, or source.rows([...]) and source.blocks() for some rows at a time"
+            )
+        return self._source.matrix
 
     @property
     def assets(self) -> pd.Index:
         """Asset labels (N,)."""
-        return self._assets
+        return self._source.assets
 
     @property
     def index(self) -> pd.Index:
@@ -119,39 +277,41 @@ class ScenarioSet:
     @property
     def n_scenarios(self) -> int:
         """S."""
-        return self._matrix.shape[0]
+        return self._source.shape[0]
 
     @property
     def n_assets(self) -> int:
         """N."""
-        return self._matrix.shape[1]
+        return self._source.shape[1]
 
     @property
     def returns(self) -> pd.DataFrame:
-        """Simple returns as a labelled frame (S x N); a copy."""
-        return pd.DataFrame(self._matrix.copy(), index=self._index, columns=self._assets)
+        """Simple returns as a labelled frame (S x N); a copy. Raises InputError where :attr:`matrix` does."""
+        return pd.DataFrame(self.matrix.copy(), index=self._index, columns=self.assets)
 
     def mean(self) -> pd.Series:
         """Expected return per asset under the scenario probabilities, per horizon."""
-        return pd.Series(self._probabilities @ self._matrix, index=self._assets, name="mean")
+        return pd.Series(self._source.pull(self._probabilities[None])[0], index=self.assets, name="mean")
 
     def covariance(self) -> pd.DataFrame:
         """Covariance (N x N) under the scenario probabilities, dividing by the total probability of one."""
-        centred = self._matrix - self._probabilities @ self._matrix
-        values = (centred * self._probabilities[:, None]).T @ centred
-        return pd.DataFrame(values, index=self._assets, columns=self._assets)
+        mean, values = self.mean().to_numpy(), np.zeros((self.n_assets, self.n_assets))
+        for part, rows in self._source.blocks():
+            centred = rows - mean
+            values += (centred * self._probabilities[part, None]).T @ centred
+        return pd.DataFrame(values, index=self.assets, columns=self.assets)
 
     def weights_array(self, weights: pd.Series | Mapping[str, float], *, what: str = "weights") -> FloatArray:
         """Order labelled weights like the assets (N,); every asset must be there, and no other."""
-        return align(weights, self._assets, what=what)
+        return align(weights, self.assets, what=what)
 
     def losses(self, weights: pd.Series | Mapping[str, float]) -> pd.Series:
         """Loss of the portfolio in each scenario, ``-R w`` as a fraction of NAV; positive is bad."""
-        return pd.Series(-self._matrix @ self.weights_array(weights), index=self._index, name="loss")
+        return pd.Series(self._source.losses(self.weights_array(weights)), index=self._index, name="loss")
 
     def tail(self, weights: pd.Series | Mapping[str, float], beta: float) -> Tail:
         """Value-at-risk, CVaR and tail probabilities of the portfolio at level `beta`."""
-        return tail(-self._matrix @ self.weights_array(weights), self._probabilities, beta)
+        return tail(self._source.losses(self.weights_array(weights)), self._probabilities, beta)
 
     def __repr__(self) -> str:
         span = f", horizon {self._horizon}" if self._horizon else ""
@@ -160,16 +320,42 @@ class ScenarioSet:
         return f"ScenarioSet({size}{span}, {'equal' if equal else 'unequal'} probabilities)"
 
 
-def _checked_matrix(frame: pd.DataFrame) -> FloatArray:
-    if frame.columns.has_duplicates:
+def whole_number(value: int, what: str, *, least: int) -> int:
+    """Return the value as an int, or refuse what is not a whole number of at least `least`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{what} must be a whole number, at least {least}, was {value!r}")
+    return int(value)
+
+
+def _check_kind(kind: object) -> None:
+    if kind not in ("simple", "log"):
+        raise InputError(f"kind must be 'simple' or 'log', was {kind!r}")
+
+
+def _check_size(count: int, n: int) -> None:
+    if count < 2 or n < 1:
         raise InputError(
-            f"duplicate asset columns: {some(frame.columns[frame.columns.duplicated()].unique())}; rename or drop them"
+            f"returns has {count} scenarios and {n} assets; at least two scenarios and one asset are needed"
         )
-    if frame.shape[0] < 2 or frame.shape[1] < 1:
-        raise InputError(
-            f"returns has {frame.shape[0]} scenarios and {frame.shape[1]} assets; at least two scenarios and one asset "
-            "are needed"
-        )
+
+
+def _labels(assets: Iterable[Any]) -> pd.Index:
+    """Unique labels of the assets (N,)."""
+    if isinstance(assets, str) or not isinstance(assets, Iterable):
+        raise InputError(f"assets must be a list of labels, was {assets!r}")
+    labels = assets if isinstance(assets, pd.Index) else pd.Index(list(assets))
+    _check_unique(labels)
+    return labels.rename(labels.name or "asset")
+
+
+def _check_unique(assets: pd.Index) -> None:
+    if assets.has_duplicates:
+        raise InputError(f"duplicate asset columns: {some(assets[assets.duplicated()].unique())}; rename or drop them")
+
+
+def _checked_matrix(frame: pd.DataFrame, dtype: npt.DTypeLike) -> npt.NDArray[np.floating[Any]]:
+    _check_unique(frame.columns)
+    _check_size(*frame.shape)
     types = pd.api.types
     wrong = [
         name
@@ -178,17 +364,10 @@ def _checked_matrix(frame: pd.DataFrame) -> FloatArray:
     ]
     if wrong:
         raise InputError(f"returns must be numbers; these columns are not: {some(pd.Index(wrong))}")
-    matrix = np.array(frame.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64, order="C", copy=True)
-    bad = ~np.isfinite(matrix)
-    if bad.any():
-        cells = np.argwhere(bad)
-        first = ", ".join(f"({frame.index[r]!s}, {frame.columns[c]})" for r, c in cells[:LISTED])
-        columns = some(frame.columns[np.unique(cells[:, 1])])
-        raise InputError(
-            f"returns is missing or infinite in {len(cells)} cells of {int(bad.any(axis=1).sum())} rows: {first}"
-            f"{' ...' if len(cells) > LISTED else ''}; columns concerned: {columns}. Drop or fill them on purpose "
-            "(portfolioopt.data.simple_returns has policies for missing prices)"
-        )
+    with np.errstate(over="ignore"):  # a number beyond the range of float32 is refused as infinite
+        matrix = np.array(frame.to_numpy(dtype=dtype, na_value=np.nan), dtype=dtype, order="C", copy=True)
+    if not np.isfinite([matrix.min(), matrix.max()]).all():
+        refuse_bad_cells(~np.isfinite(matrix), frame.index, frame.columns)
     return matrix
 
 

@@ -17,6 +17,8 @@ from portfolioopt.errors import InputError
 
 FloatArray = npt.NDArray[np.float64]
 
+_PROBE = 4096  # losses sorted to guess where the tail begins
+
 
 class Tail(NamedTuple):
     """The worst ``1 - beta`` of a loss distribution."""
@@ -58,16 +60,55 @@ def tail(losses: FloatArray, probabilities: FloatArray, beta: float) -> Tail:
         Confidence level in (0, 1); the tail holds probability ``1 - beta``, whole scenarios or not.
     """
     alpha = 1.0 - check_beta(beta)
-    candidates = np.flatnonzero(probabilities > 0)
-    order = candidates[np.argsort(-losses[candidates], kind="stable")]
-    mass = np.cumsum(probabilities[order])
-    # the first scenario at which the tail is full; rounding of the sum must not push it one too far
-    full = min(int(np.searchsorted(mass, alpha * (1.0 - 1e-12))), len(order) - 1)
-    var = float(losses[order[full]])
+    var = quantile(losses, probabilities, alpha)
     weights = np.zeros_like(probabilities)
-    beyond = losses > var
+    worst = np.flatnonzero(losses >= var)
+    tied = losses[worst] == var
+    beyond, tied = worst[~tied], worst[tied]
     weights[beyond] = probabilities[beyond] / alpha
-    tied = losses == var
     weights[tied] = probabilities[tied] * (max(1.0 - weights.sum(), 0.0) / probabilities[tied].sum())
     cvar = var + float(probabilities[beyond] @ (losses[beyond] - var)) / alpha
     return Tail(var, cvar, weights)
+
+
+def quantile(losses: FloatArray, mass: FloatArray, top: float) -> float:
+    """The loss at which the worst scenarios together first hold `top`: value-at-risk for ``top = 1 - beta``.
+
+    Sorts no more than the scenarios at and beyond it, and none where all carry the same mass.
+
+    Parameters
+    ----------
+    losses
+        Loss of each scenario (S,).
+    mass
+        Probability or other weight of each scenario (S,), non-negative; scenarios without any do not count.
+    top
+        How much of the mass lies at or beyond the quantile; positive. Where all of it is less: the smallest loss.
+    """
+    live = mass > 0
+    gains, mass = (-losses, mass) if live.all() else (-losses[live], mass[live])
+    count = len(gains)
+    enough = top * (1.0 - 1e-12)  # rounding of the sum must not push the end of a whole tail one scenario too far
+    equal = mass.min() == mass.max()
+    last = count - 1
+    if equal:  # summed one by one, as in any order of the scenarios
+        held = np.cumsum(mass[: int(min(top / mass[0] * 1.001 + 2, count))])
+        last = min(int(np.searchsorted(held, enough)), last)
+    share = (last + 1) / count if equal else top / float(mass.sum())
+    probe = np.sort(gains[:: max(count // _PROBE, 1)])
+    while True:
+        # a few more than should be needed; those that tie with the last of them are in, so how many does not matter
+        rank = int(1.2 * share * len(probe)) + 16
+        whole = rank >= len(probe)
+        worst = np.arange(count) if whole else np.flatnonzero(~(gains > probe[rank]))
+        found = gains[worst]
+        if equal:
+            if len(found) > last:
+                found.partition(last)
+                return -float(found[last])
+        else:
+            order = np.argsort(found, kind="stable")
+            held = np.cumsum(mass[worst][order])
+            if whole or held[-1] >= enough:
+                return -float(found[order[min(int(np.searchsorted(held, enough)), len(order) - 1)]])
+        share *= 2.0

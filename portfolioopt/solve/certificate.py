@@ -94,7 +94,7 @@ def evaluate(compiled: Compiled, weights: FloatArray, solution: Solution) -> Eva
 
 def recompute_tails(compiled: Compiled, weights: FloatArray) -> dict[float, Tail]:
     """Value-at-risk and CVaR at every level the problem mentions."""
-    losses = -(compiled.program.returns @ weights)
+    losses = compiled.source.losses(weights)
     return {beta: tail(losses, compiled.probabilities, beta) for beta in compiled.betas}
 
 
@@ -153,13 +153,13 @@ def dual_bound(compiled: Compiled, weights: FloatArray, solution: Solution) -> t
                 solution.scenario_dual, level_cvar, p.cvar_density, p.cvar_level, strict=True
             )
         ]
-        or [np.empty((0, p.returns.shape[0]))]
-    ).reshape(-1, p.returns.shape[0])
+        or [np.empty_like(p.cvar_density)]
+    ).reshape(p.cvar_density.shape)
     y = np.array(solution.row_dual)
     y = np.where(np.isfinite(p.row_upper), y, np.minimum(y, 0.0))
     y = np.where(np.isfinite(p.row_lower), y, np.maximum(y, 0.0))
 
-    reduced = p.linear + level_cvar @ p.cvar_linear - q.sum(axis=0) @ p.returns + y @ p.rows
+    reduced = p.linear + level_cvar @ p.cvar_linear - compiled.source.pull(q.sum(axis=0)[None])[0] + y @ p.rows
     price = (p.l1_weight + eta_l1)[:, None] * p.l1_rate
     unlimited = ~(np.isfinite(compiled.box_lower) & np.isfinite(compiled.box_upper))
     radius = max(RADIUS, RADIUS * float(np.abs(weights).max())) if unlimited.any() else None
@@ -222,7 +222,7 @@ def violation(
         case "row":
             size = np.abs(program.rows[index]).max(axis=1)
         case "cvar":
-            size = np.full(len(limit), np.sqrt(np.mean(program.returns**2)))
+            size = np.full(len(limit), compiled.source.root_mean_square)
         case _:
             size = np.ones(len(limit))
     size = np.maximum(np.abs(limit), size)
@@ -232,6 +232,6 @@ def violation(
 def _typical_size(compiled: Compiled) -> float:
     """What the objective's terms amount to with a weight of one on a typical asset."""
     p = compiled.program
-    risk = float(p.cvar_weight.sum() * np.sqrt(np.mean(p.returns**2))) if len(p.cvar_weight) else 0.0
+    risk = float(p.cvar_weight.sum() * compiled.source.root_mean_square) if len(p.cvar_weight) else 0.0
     cost = float((p.l1_weight[:, None] * p.l1_rate).max(initial=0.0))
     return max(float(np.abs(p.linear).max(initial=0.0)), risk, cost)

@@ -22,10 +22,12 @@ from portfolioopt.problem import (
     Turnover,
 )
 from portfolioopt.problem.box import implied_box
-from portfolioopt_kernels import HingeProgram, Settings
+from portfolioopt.problem.compile import program_returns
+from portfolioopt.scenarios import ReturnsSource, with_sure_asset
+from portfolioopt_kernels import HingeProgram
 
 from .certificate import Multipliers, dual_bound, evaluate
-from .engine import run
+from .methods import by_vertices
 from .result import Status, prices
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -220,18 +222,20 @@ def _least_gift(compiled: Compiled) -> tuple[float, Multipliers]:
     """The least sure gain with which all CVaR limits hold, a proven lower bound (0 where it is not certain)."""
     p = compiled.program
     capped = np.flatnonzero(np.isfinite(p.cvar_cap))
-    size = float(np.sqrt(np.mean(p.returns**2)))
+    size = compiled.source.root_mean_square
     size = size if size > 0 else 1.0
     reach = np.where(np.isfinite(p.lower) & np.isfinite(p.upper), np.maximum(np.abs(p.lower), np.abs(p.upper)), 10.0)
-    worst = float(np.minimum(reach, 10.0) @ np.abs(p.returns).max(axis=0))
+    worst = float(np.minimum(reach, 10.0) @ compiled.source.largest)
     widest = (worst + float(np.abs(p.cvar_cap[capped]).max())) / size
+    source = with_sure_asset(compiled.source, size)
     gift = replace(
         compiled,
-        program=_with_gift(p, size, widest),
+        program=_with_gift(p, source, widest),
+        source=source,
         box_lower=np.append(compiled.box_lower, 0.0),
         box_upper=np.append(compiled.box_upper, widest),
     )
-    solution = run(gift.program, Settings(1e-10, 1e-10, 200)).solution
+    solution = by_vertices(gift, 1e-10, 100_000).solution
     repaired, bound, _ = dual_bound(gift, solution.weights, solution)
     n = len(p.linear)
     price, l1_price = np.zeros(len(p.cvar_cap)), np.zeros(len(p.l1_cap))
@@ -251,7 +255,7 @@ def _only(compiled: Compiled, names: tuple[str, ...], caps: set[str] | None = No
     p = compiled.program
     lower, upper = np.full_like(p.lower, -np.inf), np.full_like(p.upper, np.inf)
     row_lower, row_upper = np.full_like(p.row_lower, -np.inf), np.full_like(p.row_upper, np.inf)
-    huge = 1e3 * max(float(np.abs(p.returns).max()), float(np.abs(p.cvar_cap[np.isfinite(p.cvar_cap)]).max()))
+    huge = 1e3 * max(float(compiled.source.largest.max()), float(np.abs(p.cvar_cap[np.isfinite(p.cvar_cap)]).max()))
     cvar_cap = np.where(np.isfinite(p.cvar_cap), huge, np.inf)
     l1_cap = np.where(np.isfinite(p.l1_cap), 1e3, np.inf)
     for g in compiled.lines:
@@ -287,7 +291,7 @@ def _only(compiled: Compiled, names: tuple[str, ...], caps: set[str] | None = No
 
 def _priced(compiled: Compiled, multipliers: Multipliers) -> tuple[str, ...]:
     """Constraints that carry a price in a proof of infeasibility: without them it would not hold."""
-    size = float(np.sqrt(np.mean(compiled.program.returns**2)))
+    size = compiled.source.root_mean_square
     largest = float(multipliers.cvar_cap.max())
     named: list[str] = []
     for group in compiled.lines:
@@ -298,13 +302,13 @@ def _priced(compiled: Compiled, multipliers: Multipliers) -> tuple[str, ...]:
     return tuple(named)
 
 
-def _with_gift(p: HingeProgram, gain: float, widest: float) -> HingeProgram:
-    """The program of minimising the weight of an extra asset that returns `gain` in every scenario."""
-    s, n, _, _, c = p.shape
+def _with_gift(p: HingeProgram, source: ReturnsSource, widest: float) -> HingeProgram:
+    """The program of minimising the weight of the last asset of `source`, which p does not have."""
+    _, n, _, _, c = p.shape
     cvar, l1 = np.isfinite(p.cvar_cap), np.isfinite(p.l1_cap)
     column = np.zeros((int(l1.sum()), 1))
     return HingeProgram(
-        returns=np.hstack([p.returns, np.full((s, 1), gain)]),
+        returns=program_returns(source),
         linear=np.append(np.zeros(n), 1.0),
         cvar_density=p.cvar_density[cvar],
         cvar_level=p.cvar_level[cvar],
@@ -356,7 +360,7 @@ def _open_direction(problem: Problem) -> Diagnosis | None:
         box_lower=program.lower,
         box_upper=program.upper,
     )
-    solution = run(program, Settings(1e-10, 1e-10, 200)).solution
+    solution = by_vertices(cone, 1e-10, 100_000).solution
     direction = np.clip(np.nan_to_num(solution.weights), program.lower, program.upper)
     growth = evaluate(cone, direction, solution).certificate
     if growth.objective <= 1e-6 * growth.scale or growth.scale == 0.0:

@@ -1,10 +1,14 @@
-"""Run the kernel on a program: pad, compile once per shape, solve in float64 without touching JAX's global settings."""
+"""Run the kernels on NumPy programs: scale, pad, compile once per shape, solve in float64.
+
+JAX's global settings are not touched: the context that switches 64-bit types on is local to a thread and a call, and
+nothing but NumPy leaves it.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,14 +16,25 @@ import jax
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from portfolioopt_kernels import HingeProgram, Settings, Solution, solve
+from portfolioopt_kernels import HingeProgram, Settings, Solution, scaling, solve, vertex
 from portfolioopt_kernels.padding import pad, unpad
+
+from .basis import Basis, Numbering
 
 
 class Run(NamedTuple):
-    """A solution in NumPy float64, and what it took."""
+    """An interior-point solution in NumPy float64, and what it took."""
 
     solution: Solution
+    compile_seconds: float
+    solve_seconds: float
+
+
+class Descent(NamedTuple):
+    """A vertex in NumPy float64, and what it took."""
+
+    solution: Solution
+    basis: Basis
     compile_seconds: float
     solve_seconds: float
 
@@ -45,8 +60,8 @@ class _QuietBlas:
                 if self._controller is None:
                     import scipy.linalg.cython_lapack  # noqa: F401  loads the library that is to be found
 
-                    self._controller = ThreadpoolController()
-                self._limit = self._controller.limit(limits=1, user_api="blas")
+                    self._controller = ThreadpoolController().select(user_api="blas")
+                self._limit = self._controller.limit(limits=1)
             self._users += 1
         try:
             yield
@@ -58,41 +73,89 @@ class _QuietBlas:
 
 
 _quiet_blas = _QuietBlas()
-
-_Key = tuple[tuple[tuple[int, ...], ...], str, str]
-_executables: dict[_Key, jax.stages.Compiled] = {}
+_executables: dict[tuple[Any, ...], jax.stages.Compiled] = {}
 
 
-def run(program: HingeProgram, settings: Settings) -> Run:
-    """Solve one NumPy program on JAX's default device.
-
-    The context that switches 64-bit types on is local to this thread and this call, and nothing but NumPy leaves it,
-    so 32-bit JAX code around it is not affected.
-    """
+def interior_point(program: HingeProgram, settings: Settings) -> Run:
+    """Solve one NumPy program by the interior point, on JAX's default device."""
     s, n, _, _, c = program.shape
-    with jax.enable_x64(True):
-        arguments = jax.tree.map(np.float64, settings), pad(program)
-        arguments = jax.tree.map(jax.numpy.asarray, arguments)
-        leaves = jax.tree.leaves(arguments)
-        device = str(leaves[-1].device)
-        key = (tuple(leaf.shape for leaf in leaves), str(leaves[-1].dtype), device)
-        compile_seconds = 0.0
-        if key not in _executables:
-            start = time.perf_counter()
-            _executables[key] = jax.jit(_solve).lower(*arguments).compile()
-            compile_seconds = time.perf_counter() - start
-        start = time.perf_counter()
-        with _quiet_blas.hold():
-            solution = jax.block_until_ready(_executables[key](*arguments))
-        solve_seconds = time.perf_counter() - start
-        solution = jax.tree.map(np.asarray, solution)
+    arguments = jax.tree.map(np.float64, settings), pad(program)
+    solution, compile_seconds, solve_seconds = call(_interior_point, *arguments)
     return Run(unpad(solution, s, n, c), compile_seconds, solve_seconds)
 
 
+def descend(
+    program: HingeProgram,
+    sizes: scaling.Scale,
+    weights: np.ndarray,
+    basis: Basis | None,
+    scenarios: np.ndarray,
+    limit: int,
+) -> Descent:
+    """Descend from weights, and from a basis where there is one, to an optimal vertex of a NumPy program.
+
+    Parameters
+    ----------
+    sizes
+        What to divide the program by.
+    scenarios
+        Name that `basis` has for each row of the program's returns (S,).
+    limit
+        Pivots after which to give up.
+    """
+    s, n, m, a, c = program.shape
+    scaled = pad(scaling.divide(program, sizes))
+    ps, pn, _, _, pc = scaled.shape
+    numbering = Numbering(ps, pn, m, a, pc)
+    code = None
+    if basis is not None:
+        position = np.full(1 + max(int(scenarios.max(initial=-1)), int(basis.scenarios.max(initial=-1))), -1)
+        position[scenarios] = np.arange(s)
+        code = numbering.encode(basis, position, n)
+    start = vertex.Start(
+        weights=np.pad(np.clip(weights, program.lower, program.upper), (0, pn - n)),
+        basis=np.zeros(numbering.size, np.int32) if code is None else code.astype(np.int32),
+        inverse=np.zeros((numbering.size, numbering.size)),
+        warm=np.asarray(code is not None),
+    )
+    capped = bool(np.isfinite(program.cvar_cap).any() or np.isfinite(program.l1_cap).any())
+    kernel = _descend_capped if capped else _descend_free
+    (solution, again), compile_seconds, solve_seconds = call(kernel, scaled, start, np.int32(limit))
+    solution = scaling.unscale(unpad(solution, s, n, c), sizes)
+    return Descent(solution, numbering.decode(again.basis, scenarios, n), compile_seconds, solve_seconds)
+
+
+def call(kernel: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
+    """Run a kernel on NumPy arrays, compiled once per shape: (NumPy results, compile seconds, run seconds)."""
+    with jax.enable_x64(True):
+        leaves, structure = jax.tree.flatten(arguments)
+        device = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
+        key = (kernel, structure, tuple((np.shape(leaf), leaf.dtype.str) for leaf in leaves), device)
+        compiled = _executables.get(key)
+        compile_seconds = 0.0
+        if compiled is None:
+            start = time.perf_counter()
+            shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), arguments)
+            compiled = _executables[key] = jax.jit(kernel).lower(*shapes).compile()
+            compile_seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        with _quiet_blas.hold():
+            result = jax.block_until_ready(compiled(*arguments))
+        return jax.tree.map(np.asarray, result), compile_seconds, time.perf_counter() - start
+
+
 def compiled_shapes() -> int:
-    """How many distinct shapes have been compiled so far in this process."""
+    """How many kernels have been compiled so far in this process, one per shape."""
     return len(_executables)
 
 
-def _solve(settings: Settings, program: HingeProgram) -> Solution:
+def _interior_point(settings: Settings, program: HingeProgram) -> Solution:
     return solve(program, settings)
+
+
+def _descend_free(program: HingeProgram, start: vertex.Start, limit: Any) -> tuple[Solution, vertex.Start]:
+    return vertex.descend(program, start, limit, caps_move=False)
+
+
+def _descend_capped(program: HingeProgram, start: vertex.Start, limit: Any) -> tuple[Solution, vertex.Start]:
+    return vertex.descend(program, start, limit, caps_move=True)

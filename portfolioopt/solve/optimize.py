@@ -10,22 +10,23 @@ import pandas as pd
 
 from portfolioopt.errors import InfeasibleError, InputError, SolveError, StalledError, UnboundedError
 from portfolioopt.problem import Problem
-from portfolioopt_kernels import ITERATION_LIMIT, Settings
+from portfolioopt_kernels import ITERATION_LIMIT
 
-from .certificate import Evaluation, evaluate
+from .certificate import Certificate, Evaluation, evaluate
 from .diagnose import Diagnosis, crossed_limits, diagnose
-from .engine import Run, run
-from .polish import polish
+from .methods import Attempt, Guess, by_interior_point, by_vertices
 from .result import Result, Status, Timings
 
 VIOLATION_TOLERANCE = 1e-8
+ITERATIONS = 100_000
 
 
 def optimize(
     problem: Problem,
     *,
+    warm_start: Result | None = None,
     tolerance: float = 1e-6,
-    max_iterations: int = 200,
+    max_iterations: int = ITERATIONS,
     raise_on_failure: bool = True,
 ) -> Result:
     r"""Maximise the problem's objective and certify the answer.
@@ -34,11 +35,15 @@ def optimize(
     ----------
     problem
         What to solve.
+    warm_start
+        Result of a similar problem with the same assets: its vertex is where the search begins, so that an unchanged
+        answer is only verified. Scenarios are recognised by their labels. It changes the time, never the answer's
+        certificate.
     tolerance
-        Largest relative gap, objective to proven bound, at which the answer counts as optimal. The solver aims four
-        orders of magnitude lower, so a typical gap is far smaller.
+        Largest relative gap, objective to proven bound, at which the answer counts as optimal. The solver ends at a
+        vertex, so a typical gap is rounding.
     max_iterations
-        Newton steps after which the solver gives up.
+        Pivots after which the solver gives up.
     raise_on_failure
         Raise when the status is not `optimal`; with False the result is returned with its status and message.
 
@@ -64,74 +69,117 @@ def optimize(
     if not isinstance(max_iterations, Integral) or isinstance(max_iterations, bool) or max_iterations < 1:
         raise InputError(f"max_iterations must be at least 1, was {max_iterations!r}")
     start = time.perf_counter()
-    compiled = problem.compiled
+    guess = None if warm_start is None else _guess(problem, warm_start)
 
     clash = crossed_limits(problem)
     if clash is not None:
         return _failed(problem, clash, Timings(0.0, 0.0, 0.0, time.perf_counter() - start), raise_on_failure)
 
-    inner = max(min(tolerance * 1e-4, 1e-10), 1e-12)
-    attempt = run(compiled.program, Settings(inner, 1e-10, max_iterations))
-    certify_start = time.perf_counter()
-    weights, evaluation = _best(problem, attempt)
-    certify = time.perf_counter() - certify_start
+    search = _Search(problem, tolerance)
+    search.consider(by_vertices(problem.compiled, search.aim, max_iterations, guess))
+    if not search.certified:
+        diagnosis = diagnose(problem)
+        if diagnosis is not None:
+            return _failed(problem, diagnosis, search.timings(start), raise_on_failure, search.iterations)
+        for attempt in by_interior_point(problem.compiled, search.aim, max_iterations - search.iterations):
+            search.consider(attempt)
+            if search.certified:
+                break
+    return search.result(start, raise_on_failure)
 
-    def timings() -> Timings:
-        return Timings(attempt.compile_seconds, attempt.solve_seconds, certify, time.perf_counter() - start)
 
-    c = evaluation.certificate
-    series = pd.Series(weights, index=problem.scenarios.assets, name="weight")
-    iterations = int(attempt.solution.iterations)
-    if abs(c.gap) <= tolerance and c.max_violation <= VIOLATION_TOLERANCE:
-        message = f"optimal, certified to a relative gap of {max(c.gap, 0.0):.1e}"
-        return Result(
-            problem,
-            Status.optimal,
+class _Search:
+    """Attempts at one problem, and the best of them."""
+
+    def __init__(self, problem: Problem, tolerance: float) -> None:
+        self.problem = problem
+        self.tolerance = tolerance
+        self.aim = max(min(tolerance * 1e-3, 1e-9), 1e-12)
+        self.iterations = 0
+        self._compile = self._solve = self._certify = 0.0
+        self._best: tuple[Attempt, np.ndarray, Evaluation] | None = None
+
+    def consider(self, attempt: Attempt) -> None:
+        """Certify an attempt and keep it if it is the best so far."""
+        start = time.perf_counter()
+        compiled = self.problem.compiled
+        p = compiled.program
+        weights = np.clip(np.nan_to_num(attempt.solution.weights), p.lower, p.upper)
+        evaluation = evaluate(compiled, weights, attempt.solution)
+        if self._best is None or self._merit(evaluation.certificate) < self._merit(self._best[2].certificate):
+            self._best = attempt, weights, evaluation
+        self._certify += time.perf_counter() - start
+        self._compile += attempt.compile_seconds
+        self._solve += attempt.solve_seconds
+        self.iterations += attempt.iterations
+
+    def _merit(self, c: Certificate) -> float:
+        worst = max(abs(c.gap) / self.tolerance, c.max_violation / VIOLATION_TOLERANCE)
+        return worst if np.isfinite(worst) else np.inf
+
+    @property
+    def certified(self) -> bool:
+        """Whether the best attempt is good enough."""
+        return self._best is not None and self._merit(self._best[2].certificate) <= 1.0
+
+    def timings(self, start: float) -> Timings:
+        """Seconds so far, for a call that began at `start`."""
+        return Timings(self._compile, self._solve, self._certify, time.perf_counter() - start)
+
+    def result(self, start: float, raise_on_failure: bool) -> Result:
+        """The best attempt as a result, or the error that it fell short."""
+        assert self._best is not None
+        attempt, weights, evaluation = self._best
+        c = evaluation.certificate
+        if self.certified:
+            status, message = Status.optimal, f"optimal, certified to a relative gap of {max(c.gap, 0.0):.1e}"
+        else:
+            limit = int(attempt.solution.status) == ITERATION_LIMIT
+            stopped = "after max_iterations" if limit else "making no more progress"
+            worst = f" of {c.worst_constraint}" if c.worst_constraint else ""
+            status = Status.stalled
+            message = (
+                f"the solver stopped {stopped}: relative gap {c.gap:.1e} (wanted {self.tolerance:.1e}), largest "
+                f"violation {c.max_violation:.1e}{worst}. Look for badly scaled data or nearly contradictory limits, "
+                "allow more iterations, or accept this gap by a larger tolerance"
+            )
+        result = Result(
+            self.problem,
+            status,
             message,
-            timings(),
-            weights=series,
+            self.timings(start),
+            weights=pd.Series(weights, index=self.problem.scenarios.assets, name="weight"),
             evaluation=evaluation,
-            iterations=iterations,
+            iterations=self.iterations,
+            passes=attempt.passes,
+            basis=attempt.basis,
         )
-    diagnosis = diagnose(problem)
-    if diagnosis is not None:
-        return _failed(problem, diagnosis, timings(), raise_on_failure, iterations)
-    stopped = "after max_iterations" if int(attempt.solution.status) == ITERATION_LIMIT else "making no more progress"
-    worst = f" of {c.worst_constraint}" if c.worst_constraint else ""
-    message = (
-        f"the solver stopped {stopped}: relative gap {c.gap:.1e} (wanted {tolerance:.1e}), largest violation "
-        f"{c.max_violation:.1e}{worst}. Look for badly scaled data or nearly contradictory limits, allow more "
-        "iterations, or accept this gap by a larger tolerance"
-    )
-    result = Result(
-        problem,
-        Status.stalled,
-        message,
-        timings(),
-        weights=series,
-        evaluation=evaluation,
-        iterations=iterations,
-    )
-    if raise_on_failure:
-        raise StalledError(message, result=result)
-    return result
+        if status is Status.stalled and raise_on_failure:
+            raise StalledError(message, result=result)
+        return result
 
 
-def _best(problem: Problem, attempt: Run) -> tuple[np.ndarray, Evaluation]:
-    """The kernel's point moved onto its active set where that is no worse, with its certificate."""
-    compiled = problem.compiled
-    p = compiled.program
-    raw = np.clip(np.nan_to_num(attempt.solution.weights), p.lower, p.upper)
-    first = evaluate(compiled, raw, attempt.solution)
-    moved = polish(compiled, raw, attempt.solution, first)
-    if moved is None:
-        return raw, first
-    second = evaluate(compiled, moved, attempt.solution)
-    slack = 1e-11 * first.certificate.scale
-    clean = second.certificate.max_violation <= max(first.certificate.max_violation, 1e-12)
-    if clean and second.certificate.objective >= first.certificate.objective - slack:
-        return moved, second
-    return raw, first
+def _guess(problem: Problem, previous: Result) -> Guess | None:
+    """What a previous result says about where the answer lies."""
+    if not isinstance(previous, Result):
+        raise InputError(f"warm_start takes a Result, was given {type(previous).__name__}")
+    if not previous.problem.scenarios.assets.equals(problem.scenarios.assets):
+        raise InputError("warm_start is a result over other assets; only one over the same assets, in order, can help")
+    if previous.weights is None:
+        return None
+    weights = previous.weights.to_numpy()
+    old, new = previous.problem.compiled, problem.compiled
+    price, basis = np.zeros(len(new.betas)), None
+    if old.betas == new.betas:
+        price = previous.cap_prices
+    same = old.betas == new.betas and old.program.shape[2:] == new.program.shape[2:]
+    if previous.basis is not None and same:
+        before, after = previous.problem.scenarios.index, problem.scenarios.index
+        if before is after or before.equals(after):
+            basis = previous.basis
+        elif before.is_unique and after.is_unique:
+            basis = previous.basis.renumbered(after.get_indexer(before))
+    return Guess(weights, basis, price)
 
 
 def _failed(

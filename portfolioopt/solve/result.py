@@ -13,6 +13,7 @@ from portfolioopt.errors import InputError
 from portfolioopt.problem import Compiled, Lines, Problem
 from portfolioopt.scenarios import tail
 
+from .basis import Basis
 from .certificate import Certificate, Evaluation, Multipliers, violation
 
 BINDING = 1e-6  # relative slack below which a limit counts as binding
@@ -46,10 +47,12 @@ class Result:
 
     __slots__ = (
         "_evaluation",
+        "basis",
         "certificate",
         "conflict",
         "iterations",
         "message",
+        "passes",
         "problem",
         "status",
         "timings",
@@ -66,6 +69,8 @@ class Result:
         weights: pd.Series | None = None,
         evaluation: Evaluation | None = None,
         iterations: int = 0,
+        passes: float = 0.0,
+        basis: Basis | None = None,
         conflict: tuple[str, ...] = (),
     ) -> None:
         self.problem = problem
@@ -77,7 +82,11 @@ class Result:
         """Optimal weights by asset, fractions of NAV."""
         self.certificate: Certificate | None = None if evaluation is None else evaluation.certificate
         self.iterations = iterations
-        """Newton steps taken."""
+        """Steps taken: pivots, and Newton steps where the interior point was needed."""
+        self.passes = passes
+        """How often the solver read the whole scenario matrix."""
+        self.basis = basis
+        """The vertex, for a warm start; None where the interior point answered."""
         self.conflict = conflict
         """Names of constraints that contradict each other, where the problem is infeasible."""
         self._evaluation = evaluation
@@ -115,15 +124,15 @@ class Result:
     @property
     def expected_return(self) -> float:
         """Scenario mean of the portfolio return per horizon, before costs."""
-        scenarios = self.problem.scenarios
-        return float(scenarios.probabilities @ scenarios.matrix @ self._weights_array())
+        losses = self.problem.scenarios.source.losses(self._weights_array())
+        return -float(self.problem.scenarios.probabilities @ losses)
 
     @property
     def volatility(self) -> float:
         """Standard deviation of the portfolio return per horizon under the scenario probabilities."""
         scenarios = self.problem.scenarios
-        gain = scenarios.matrix @ self._weights_array()
-        return float(np.sqrt(scenarios.probabilities @ (gain - scenarios.probabilities @ gain) ** 2))
+        losses = scenarios.source.losses(self._weights_array())
+        return float(np.sqrt(scenarios.probabilities @ (losses - scenarios.probabilities @ losses) ** 2))
 
     @property
     def constraints(self) -> pd.DataFrame:
@@ -165,11 +174,11 @@ class Result:
         weights = self._weights_array()
         scenarios = self.problem.scenarios
         level = beta if beta is not None else next(iter(self.problem.compiled.betas), 0.95)
-        losses = -scenarios.matrix @ weights
+        losses = scenarios.source.losses(weights)
         tail_probability = tail(losses, scenarios.probabilities, level).weights
         possible = np.flatnonzero(scenarios.probabilities > 0)
         worst = possible[np.argsort(-losses[possible], kind="stable")[:n]]
-        parts = -scenarios.matrix[worst] * weights
+        parts = -scenarios.source.rows(worst) * weights
         main = parts.argmax(axis=1)
         return pd.DataFrame(
             {
@@ -232,6 +241,12 @@ class Result:
                 pieces.append(binding.to_html(max_rows=20))
         boxes = "".join(f'<div style="margin-right:2em">{piece}</div>' for piece in pieces[1:])
         return pieces[0] + f'<div style="display:flex;flex-wrap:wrap">{boxes}</div>'
+
+    @property
+    def cap_prices(self) -> np.ndarray:
+        """Multiplier of each CVaR limit (M,), per unit of CVaR; zeros where there is no portfolio."""
+        none = np.zeros(len(self.problem.compiled.betas))
+        return none if self._evaluation is None else self._evaluation.multipliers.cvar_cap
 
     # -- helpers -------------------------------------------------------------------------------------------------
     def _require(self) -> Evaluation:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import portfolioopt as po
 from portfolioopt.problem.constraints import Constraint
-from portfolioopt.solve.engine import run
+from portfolioopt.solve.engine import interior_point
 from portfolioopt_kernels import CONVERGED, HingeProgram, Settings, solve
 from portfolioopt_kernels.padding import pad
 from tests.oracles.instances import QUICK, QUICK_SHAPES, instance
@@ -371,7 +371,7 @@ def test_a_batch_is_solved_like_its_members() -> None:
         together = jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda p: solve(p, Settings())))(batch))
     iterations = set()
     for i, problem in enumerate(problems):
-        alone = run(problem.compiled.program, Settings()).solution
+        alone = interior_point(problem.compiled.program, Settings()).solution
         assert int(together.status[i]) == int(alone.status)
         assert abs(int(together.iterations[i]) - int(alone.iterations)) <= 1
         iterations.add(int(alone.iterations))

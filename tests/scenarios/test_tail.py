@@ -188,3 +188,47 @@ def test_levels_that_are_refused(beta: object) -> None:
         check_beta(beta)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="beta must lie strictly between 0 and 1"):
         tail(TEN, EQUAL, beta)  # type: ignore[arg-type]
+
+
+# -- against sorting everything ------------------------------------------------------------------------------
+
+
+def sorted_tail(losses: np.ndarray, probabilities: np.ndarray, beta: float) -> tuple[float, float, np.ndarray]:
+    """Value-at-risk, CVaR and tail probabilities from a full sort of the scenarios that have any probability."""
+    alpha = 1.0 - beta
+    candidates = np.flatnonzero(probabilities > 0)
+    order = candidates[np.argsort(-losses[candidates], kind="stable")]
+    mass = np.cumsum(probabilities[order])
+    var = float(losses[order[min(int(np.searchsorted(mass, alpha * (1.0 - 1e-12))), len(order) - 1)]])
+    weights = np.zeros_like(probabilities)
+    beyond, tied = losses > var, losses == var
+    weights[beyond] = probabilities[beyond] / alpha
+    weights[tied] = probabilities[tied] * (max(1.0 - weights.sum(), 0.0) / probabilities[tied].sum())
+    return var, var + float(probabilities[beyond] @ (losses[beyond] - var)) / alpha, weights
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_same_bits_as_sorting_everything(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(2, 5000))
+    losses = rng.standard_t(3, count)
+    if seed % 2:
+        losses = losses.round(int(rng.integers(0, 3)))  # ties
+    probabilities = [
+        np.full(count, 1.0 / count),
+        rng.dirichlet(np.ones(count)),
+        np.where(losses > np.quantile(losses, 0.9), 1e-6, 1.0),  # the tail reaches far into the many
+        np.where(rng.random(count) < 0.5, 0.0, 1.0) + (np.arange(count) == 0),
+    ][seed // 2 % 4]
+    probabilities = probabilities / probabilities.sum()
+    for beta in (0.01, 0.5, 0.9, 0.95, 0.99, 1.0 - 1e-9, 1.0 - 3.0 / count if count > 3 else 0.3):
+        found, wanted = tail(losses, probabilities, beta), sorted_tail(losses, probabilities, beta)
+        assert (found.var, found.cvar) == wanted[:2]
+        np.testing.assert_array_equal(found.weights, wanted[2])
+
+
+@given(distributions(), levels)
+def test_the_same_bits_as_sorting_everything_in_small(distribution: tuple[np.ndarray, np.ndarray], beta: float) -> None:
+    found, wanted = tail(*distribution, beta), sorted_tail(*distribution, beta)
+    assert (found.var, found.cvar) == wanted[:2]
+    np.testing.assert_array_equal(found.weights, wanted[2])
