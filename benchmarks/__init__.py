@@ -1,1 +1,1 @@
-"""Speed at equal accuracy, against peers, in one run: ``python -m benchmarks``."""
+"""Speed at equal accuracy, against peers, in one run on one machine: ``python -m benchmarks``."""

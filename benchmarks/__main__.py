@@ -1,106 +1,147 @@
-"""Run the benchmarks, print times and ratios, and write them to a JSON file.
+"""Measure, print tables beside the aims, and write JSON files; then render the page in the docs.
 
-``python -m benchmarks [--output FILE]``
+``python -m benchmarks`` runs everything, which takes some hours; ``--quick`` takes some minutes, ``--full`` poses every
+problem at every size. ``python -m benchmarks one --sizes 1000x50 --problems P1,P4 --peers portfolioopt,highs-dual``
+narrows it down. ``python -m benchmarks report`` renders the page from the files.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
-import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import pytest
 from rich.console import Console
-from rich.table import Table
 
-HERE = Path(__file__).parent
-OURS = "portfolioopt"
-PACKAGES = ("portfolioopt", "jax", "jaxlib", "numpy", "scipy", "highspy", "clarabel", "cvxpy")
+from . import frontier, gpu, growth, loop, one, report, sweep, tables
+from .instances import DATA, PROBLEMS
+from .machine import machine
+from .options import Options, Size
+from .peers import OURS, PEERS
 
-
-def run() -> list[dict[str, Any]]:
-    """Time everything with pytest-benchmark; one record per size and solver."""
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "raw.json"
-        arguments = [
-            str(HERE / "bench_solvers.py"),
-            "--benchmark-only",
-            f"--benchmark-json={raw}",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "--override-ini=python_files=bench_*.py",
-            "--override-ini=python_functions=bench_*",
-            "--override-ini=addopts=--import-mode=importlib",
-        ]
-        code = pytest.main(arguments)
-        if code != 0:
-            sys.exit(int(code))
-        measured = json.loads(raw.read_text())["benchmarks"]
-    records = [
-        {**b["extra_info"], "median_seconds": b["stats"]["median"], "least_seconds": b["stats"]["min"]}
-        | {"rounds": b["stats"]["rounds"]}
-        for b in measured
-    ]
-    for record in records:
-        best = max(r["objective"] for r in records if _size(r) == _size(record) and r["violation"] <= 1e-7)
-        record["relative_gap_to_best"] = (best - record["objective"]) / abs(best)
-        # what the first call took beyond a warm one: compiling here, imports and first canonicalisation elsewhere
-        record["compile_seconds"] = max(record["first_call_seconds"] - record["median_seconds"], 0.0)
-    return records
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+SCRATCH = HERE.parent / "results" / "benchmarks"
+"""Where a quick run leaves its files, so that it does not replace those of a whole one."""
+BENCHMARKS: dict[str, ModuleType] = {
+    "one": one,
+    "frontier": frontier,
+    "sweep": sweep,
+    "loop": loop,
+    "growth": growth,
+    "gpu": gpu,
+}
 
 
-def _size(record: dict[str, Any]) -> tuple[int, int]:
-    return record["scenarios"], record["assets"]
+def measure(name: str, options: Options, output: Path, console: Console) -> None:
+    """Run one benchmark, writing its file after every record, and print its tables."""
+    module = BENCHMARKS[name]
+    records: list[dict[str, Any]] = []
+    settings = {
+        "time_limit_seconds": options.seconds,
+        "memory_limit_gigabytes": options.gigabytes,
+        "quick": options.quick,
+        "threads": "each library's default",
+    }
+    payload = {"benchmark": name, "machine": machine(), "settings": settings, "records": records}
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / f"{name}.json"
+    for record in module.run(options):
+        records.append(record)
+        if hasattr(module, "judge"):
+            module.judge(records)
+        path.write_text(json.dumps(payload, indent=1) + "\n")
+        console.print(_line(record), highlight=False)
+    for table in module.report(records, settings) if records else []:
+        console.print(table.rich())
+    if records:
+        console.print(tables.goals(module.goals(records)).rich())
+    console.print(f"written to {path}\n")
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        cpu = next((line.split(":", 1)[1].strip() for line in info.open() if line.startswith("model name")), cpu)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"cpu": cpu, "cores": cores, "python": platform.python_version(), "versions": versions}
-
-
-def table(records: list[dict[str, Any]]) -> Table:
-    """Times beside ratios and accuracy."""
-    out = Table(title="Median solve time (warm), and what the answer was worth")
-    for name in ("S x N", "solver", "seconds", "times ours", "first call extra", "gap to best", "violation"):
-        out.add_column(name, justify="left" if name in ("S x N", "solver") else "right")
-    for record in records:
-        ours = next(r["median_seconds"] for r in records if _size(r) == _size(record) and r["solver"] == OURS)
-        out.add_row(
-            f"{record['scenarios']:,} x {record['assets']}",
-            record["solver"],
-            f"{record['median_seconds']:.4f}",
-            f"{record['median_seconds'] / ours:.1f}",
-            f"{record['compile_seconds']:.2f}",
-            f"{record['relative_gap_to_best']:.1e}",
-            f"{record['violation']:.1e}",
-        )
-    return out
+def _line(record: dict[str, Any]) -> str:
+    """One record while the benchmark is running."""
+    words = [str(record[name]) for name in ("data", "problem") if name in record]
+    if "scenarios" in record:
+        words.append(tables.size(record["scenarios"], record["assets"]))
+    words += [f"{record[name]} {name}" for name in ("points", "count", "steps") if name in record]
+    words.append(PEERS[record["peer"]].title if "peer" in record else "")
+    outcome = tables.seconds(record["seconds"]) if record["status"] == "ok" else record["status"]
+    return "  ".join([*words, outcome, record.get("why", "")]).rstrip()
 
 
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=HERE / "results" / "solvers.json", help="JSON file to write")
-    output: Path = parser.parse_args().output
-    records = run()
-    console = Console(width=120)
-    console.print(table(records))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"machine": machine(), "records": records}, indent=2) + "\n")
-    console.print(f"written to {output}")
+    console = Console(width=190)
+    arguments = _parser().parse_args()
+    output = arguments.output or (SCRATCH if arguments.quick else RESULTS)
+    options = Options(
+        seconds=arguments.timeout if arguments.timeout else 30.0 if arguments.quick else 300.0,
+        gigabytes=arguments.memory,
+        quick=arguments.quick,
+        full=arguments.full,
+        huge=arguments.huge,
+        sizes=arguments.sizes,
+        problems=arguments.problems,
+        data=arguments.data or DATA,
+        peers=arguments.peers,
+    )
+    for name in arguments.what or BENCHMARKS:
+        if name != "report":
+            measure(name, options, output, console)
+    if "report" in arguments.what or (not arguments.what and output == RESULTS):
+        for path in report.write(output):
+            console.print(f"written {path}")
 
 
-main()
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    known = (*BENCHMARKS, "report")
+    add("what", nargs="*", type=_one(known), metavar="WHAT", help=f"{', '.join(known)}; all where none is named")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument(
+        "--quick", action="store_true", help="small sizes, a few minutes, results in results/benchmarks"
+    )
+    extent.add_argument("--full", action="store_true", help="every problem at every size")
+    add("--huge", action="store_true", help="in growth, also scenarios that are generated and never in memory")
+    add("--sizes", type=_sizes, help="sizes such as 1000x50,2000x200; one that is 20 wide also for the bootstrap")
+    add("--problems", type=_some(tuple(PROBLEMS)), help=f"some of {','.join(PROBLEMS)}")
+    add("--data", type=_some(DATA), help=f"some of {','.join(DATA)}")
+    add("--peers", type=_some(tuple(PEERS)), help=f"some of {','.join(PEERS)}; {OURS} is this library")
+    add("--timeout", type=float, help="seconds for each measurement (300; 30 with --quick)")
+    add("--memory", type=float, default=18.0, help="gigabytes for each measurement (18)")
+    add("--output", type=Path, help="folder for the JSON files")
+    return parser
+
+
+def _sizes(text: str) -> tuple[Size, ...]:
+    found = []
+    for part in text.split(","):
+        scenarios, _, assets = part.partition("x")
+        if not (scenarios.isdigit() and assets.isdigit()):
+            raise argparse.ArgumentTypeError(f"{part!r} is not a size such as 1000x50")
+        found.append((int(scenarios), int(assets)))
+    return tuple(found)
+
+
+def _one(known: tuple[str, ...]) -> Callable[[str], str]:
+    return lambda text: _some(known)(text)[0]
+
+
+def _some(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(text.split(","))
+        unknown = set(chosen) - set(known)
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: there are {', '.join(known)}")
+        return chosen
+
+    return parse
+
+
+if __name__ == "__main__":
+    main()

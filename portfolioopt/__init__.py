@@ -31,5 +31,9 @@ from .scenarios import ScenarioSet as ScenarioSet
 from .solve import Certificate as Certificate
 from .solve import Result as Result
 from .solve import Status as Status
+from .solve import Sweep as Sweep
 from .solve import Timings as Timings
+from .solve import compile_cache as compile_cache
+from .solve import frontier as frontier
 from .solve import optimize as optimize
+from .solve import sweep as sweep

@@ -7,3 +7,4 @@ from .program import STALLED as STALLED
 from .program import HingeProgram as HingeProgram
 from .program import Settings as Settings
 from .program import Solution as Solution
+from .program import exchange as exchange

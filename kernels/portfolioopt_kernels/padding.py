@@ -6,10 +6,9 @@ takes part in the solve, and :func:`unpad` cuts them off again.
 
 from __future__ import annotations
 
-import equinox as eqx
 import numpy as np
 
-from .program import HingeProgram, Solution
+from .program import HingeProgram, Solution, exchange
 
 STEPS_PER_OCTAVE = 16  # at most 1/16 of the work is padding
 
@@ -31,42 +30,48 @@ def pad(program: HingeProgram) -> HingeProgram:
     """Pad a NumPy program to its bucket sizes."""
     s, n, _, _, c = program.shape
     to_s, to_n, to_c = padded_shape(s, n, c)
+    if (to_s, to_n, to_c) == (s, n, c):
+        return program
 
     def assets(array: np.ndarray, value: float = 0.0) -> np.ndarray:
-        width = [(0, 0)] * (array.ndim - 1) + [(0, to_n - n)]
-        return np.pad(array, width, constant_values=value)
+        return _grow(np.asarray(array), (*np.shape(array)[:-1], to_n), value)
 
     def rows(array: np.ndarray, value: float = 0.0) -> np.ndarray:
-        return np.pad(array, [(0, to_c - c)] + [(0, 0)] * (array.ndim - 1), constant_values=value)
+        return _grow(np.asarray(array), (to_c, *np.shape(array)[1:]), value)
 
-    returns = np.asarray(program.returns)
-    if (to_s, to_n) != (s, n):
-        returns = np.pad(returns, ((0, to_s - s), (0, to_n - n)))
-    return HingeProgram(
-        returns=returns,
-        linear=assets(np.asarray(program.linear)),
-        cvar_density=np.pad(np.asarray(program.cvar_density), ((0, 0), (0, to_s - s))),
-        cvar_level=program.cvar_level,
-        cvar_linear=assets(np.asarray(program.cvar_linear)),
-        cvar_weight=program.cvar_weight,
-        cvar_cap=program.cvar_cap,
-        l1_rate=assets(np.asarray(program.l1_rate)),
-        l1_reference=assets(np.asarray(program.l1_reference)),
-        l1_weight=program.l1_weight,
-        l1_cap=program.l1_cap,
-        rows=rows(assets(np.asarray(program.rows))),
-        row_lower=rows(np.asarray(program.row_lower), -np.inf),
-        row_upper=rows(np.asarray(program.row_upper), np.inf),
-        lower=assets(np.asarray(program.lower)),
-        upper=assets(np.asarray(program.upper)),
-        start=assets(np.asarray(program.start)),
+    return exchange(
+        program,
+        returns=_grow(np.asarray(program.returns), (to_s, to_n), 0.0),
+        linear=assets(program.linear),
+        cvar_density=_grow(np.asarray(program.cvar_density), (len(program.cvar_density), to_s), 0.0),
+        cvar_linear=assets(program.cvar_linear),
+        l1_rate=assets(program.l1_rate),
+        l1_reference=assets(program.l1_reference),
+        rows=rows(assets(program.rows)),
+        row_lower=rows(program.row_lower, -np.inf),
+        row_upper=rows(program.row_upper, np.inf),
+        lower=assets(program.lower),
+        upper=assets(program.upper),
+        start=assets(program.start),
     )
+
+
+def _grow(array: np.ndarray, shape: tuple[int, ...], value: float) -> np.ndarray:
+    """The array in the corner of a larger one, filled up with a value."""
+    if array.shape == shape:
+        return array
+    if array.size and not any(array.strides):  # one number standing in for a matrix
+        return np.broadcast_to(array.flat[0], shape)
+    grown = np.full(shape, value, array.dtype)
+    grown[tuple(slice(size) for size in array.shape)] = array
+    return grown
 
 
 def unpad(solution: Solution, scenarios: int, assets: int, rows: int) -> Solution:
     """Cut a solution of a padded program back to the original sizes."""
-    return eqx.tree_at(
-        lambda x: (x.weights, x.scenario_dual, x.row_dual),
+    return exchange(
         solution,
-        (solution.weights[:assets], solution.scenario_dual[:, :scenarios], solution.row_dual[:rows]),
+        weights=solution.weights[:assets],
+        scenario_dual=solution.scenario_dual[:, :scenarios],
+        row_dual=solution.row_dual[:rows],
     )

@@ -17,7 +17,7 @@ where every block :math:`H_b` is linear plus a weighted sum of hinges :math:`(x)
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -150,3 +150,14 @@ def masks(program: HingeProgram) -> HingeMasks:
         row_has_upper=~equality & jnp.isfinite(program.row_upper),
         capped=jnp.isfinite(jnp.concatenate([program.cvar_cap, program.l1_cap])),
     )
+
+
+Arrays = TypeVar("Arrays", HingeProgram, Solution)
+
+
+def exchange(module: Arrays, **arrays: Any) -> Arrays:
+    """The same program or solution with the named arrays exchanged; far quicker than `equinox.tree_at`."""
+    other = object.__new__(type(module))
+    for name, value in {**vars(module), **arrays}.items():
+        object.__setattr__(other, name, value)
+    return other

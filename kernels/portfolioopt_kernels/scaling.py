@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from .program import HingeProgram, Solution
+from .program import HingeProgram, Solution, exchange
 
 
 class Scale(NamedTuple):
@@ -46,31 +45,22 @@ def measure(program: HingeProgram) -> Scale:
 
 def divide(program: HingeProgram, scale: Scale) -> HingeProgram:
     """Divide returns, objective and rows by their sizes; weights and bounds keep their units."""
+    return exchange(divide_rest(program, scale), returns=program.returns / scale.returns)
+
+
+def divide_rest(program: HingeProgram, scale: Scale) -> HingeProgram:
+    """:func:`divide` for everything but the returns, which stay as they are."""
     size, objective, rows = scale
-    return eqx.tree_at(
-        lambda p: (
-            p.rows,
-            p.row_lower,
-            p.row_upper,
-            p.returns,
-            p.linear,
-            p.cvar_linear,
-            p.cvar_weight,
-            p.cvar_cap,
-            p.l1_weight,
-        ),
+    return exchange(
         program,
-        (
-            program.rows / rows[:, None],
-            program.row_lower / rows,
-            program.row_upper / rows,
-            program.returns / size,
-            program.linear / objective,
-            program.cvar_linear / size,
-            program.cvar_weight * size / objective,
-            program.cvar_cap / size,
-            program.l1_weight / objective,
-        ),
+        rows=program.rows / rows[:, None],
+        row_lower=program.row_lower / rows,
+        row_upper=program.row_upper / rows,
+        linear=program.linear / objective,
+        cvar_linear=program.cvar_linear / size,
+        cvar_weight=program.cvar_weight * size / objective,
+        cvar_cap=program.cvar_cap / size,
+        l1_weight=program.l1_weight / objective,
     )
 
 
@@ -83,14 +73,11 @@ def scale(program: HingeProgram) -> tuple[HingeProgram, Scale]:
 def unscale(solution: Solution, scale: Scale) -> Solution:
     """Undo :func:`divide` on weights and multipliers, so that they belong to the original program."""
     price = scale.objective / scale.returns
-    return eqx.tree_at(
-        lambda s: (s.var, s.scenario_dual, s.row_dual, s.cvar_cap_dual, s.l1_cap_dual),
+    return exchange(
         solution,
-        (
-            solution.var * scale.returns,
-            solution.scenario_dual * price,
-            solution.row_dual * scale.objective / scale.rows,
-            solution.cvar_cap_dual * price,
-            solution.l1_cap_dual * scale.objective,
-        ),
+        var=solution.var * scale.returns,
+        scenario_dual=solution.scenario_dual * price,
+        row_dual=solution.row_dual * scale.objective / scale.rows,
+        cvar_cap_dual=solution.cvar_cap_dual * price,
+        l1_cap_dual=solution.l1_cap_dual * scale.objective,
     )

@@ -28,7 +28,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .newton import PRECISION
-from .program import CONVERGED, ITERATION_LIMIT, STALLED, HingeProgram, Solution
+from .program import CONVERGED, ITERATION_LIMIT, STALLED, HingeProgram, Solution, exchange
 
 PENALTY = 1e4  # slope of hard elements, in scaled units; far above any sensible price
 REFRESH = 50  # pivots between two recomputations of everything from the basis
@@ -652,3 +652,63 @@ def _solution(e: Elements, state: State, y: Array, factors: Array, status: Array
         gap=jnp.zeros((), p.returns.dtype),
         infeasibility=jnp.zeros((), p.returns.dtype),
     )
+
+
+class Windows(NamedTuple):
+    """Which rows of a longer matrix each program of a chain looks at."""
+
+    first: Int[Any, " P"]
+    """First row of each window."""
+    shift: Int[Any, " P"]
+    """By how many rows it begins later than the one before (the first one: than the basis it starts from)."""
+
+
+def chain(
+    program: HingeProgram,
+    varying: dict[str, Any],
+    windows: Windows | None,
+    start: Start,
+    limit: Any,
+    *,
+    caps_move: bool,
+) -> tuple[Solution, Start]:
+    """Descend on P programs of one shape one after the other, each from the basis of the one before.
+
+    Parameters
+    ----------
+    program
+        What all have in common, already scaled. With windows its returns are the longer matrix, and its densities
+        those of a window.
+    varying
+        The arrays in which they differ, by name, each with a leading axis of length P.
+
+    Returns
+    -------
+    solutions, start
+        Stacked along a leading axis, and where a following chain can start.
+    """
+    s = program.cvar_density.shape[1]
+
+    def one(start: Start, changes: tuple[dict[str, Any], Windows | None]) -> tuple[Start, Solution]:
+        arrays, window = changes
+        if window is not None:
+            arrays = arrays | {"returns": lax.dynamic_slice_in_dim(program.returns, window.first, s)}
+            start = start._replace(basis=_slide(start.basis, window.shift, program.shape, s))
+        solution, again = descend(exchange(program, **arrays), start, limit, caps_move=caps_move)
+        return again, solution
+
+    start, solutions = lax.scan(one, start, (varying, windows))
+    return solutions, start
+
+
+def _slide(basis: Int[Array, " n"], shift: Array, shape: tuple[int, ...], s: int) -> Int[Array, " n"]:
+    """The basis after its scenarios moved up by `shift`; those that fell out give way to pins of loose assets."""
+    _, n, m, a, _ = shape
+    kinks = m * s
+    tied = basis < kinks
+    gone = tied & ((basis % s < shift) | (basis % s - shift >= s))
+    asset = jnp.where((basis >= kinks) & (basis < kinks + (REFERENCES + a) * n), (basis - kinks) % n, n)
+    held = jnp.zeros((n,), bool).at[asset].set(True, mode="drop")
+    loose = jnp.argsort(held, stable=True)
+    pin = kinks + PIN * n + loose[jnp.clip(jnp.cumsum(gone) - 1, 0, n - 1)]
+    return jnp.where(gone, pin, jnp.where(tied, basis - shift, basis)).astype(basis.dtype)

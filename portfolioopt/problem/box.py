@@ -28,10 +28,13 @@ def implied_box(program: HingeProgram) -> tuple[FloatArray, FloatArray]:
                 reach = np.where(rate > 0, cap / np.where(rate > 0, rate, 1.0), np.inf)
             lower, upper = np.maximum(lower, reference - reach), np.minimum(upper, reference + reach)
     for _ in range(_ROUNDS):
+        before = lower, upper
         for row, low, high in zip(program.rows, program.row_lower, program.row_upper, strict=True):
             for sign, limit in ((1.0, high), (-1.0, -low)):
                 if np.isfinite(limit):
                     lower, upper = _propagate(sign * row, limit, lower, upper)
+        if np.array_equal(before[0], lower) and np.array_equal(before[1], upper):
+            break
     lower = np.where(lower > given_lower, lower - _SLACK * np.maximum(1.0, np.abs(lower)), given_lower)
     upper = np.where(upper < given_upper, upper + _SLACK * np.maximum(1.0, np.abs(upper)), given_upper)
     return np.maximum(lower, given_lower), np.minimum(upper, given_upper)
@@ -40,19 +43,21 @@ def implied_box(program: HingeProgram) -> tuple[FloatArray, FloatArray]:
 def _propagate(row: FloatArray, limit: float, lower: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Tighten bounds by row'w <= limit: each entry gets what the smallest activity of the others leaves."""
     used = row != 0
-    least = np.zeros_like(row)
-    least[used] = np.where(row > 0, row * np.where(used, lower, 0.0), row * np.where(used, upper, 0.0))[used]
-    endless = used & ~np.isfinite(least)
-    finite_sum = float(least[used & ~endless].sum())
-    count = int(endless.sum())
-    others = np.where(endless, finite_sum, finite_sum - np.where(endless, 0.0, least))
-    known = used & (count - endless.astype(int) == 0)
+    with np.errstate(invalid="ignore"):
+        least = np.where(used, row * np.where(row > 0, lower, upper), 0.0)
+    finite = np.isfinite(least)
+    endless = np.count_nonzero(~finite)
+    if endless > 1:
+        return lower, upper
+    bounded = np.where(finite, least, 0.0)
+    total = float(bounded.sum())
     # rounding of the sums is not to be blown up from sweep to sweep, so every step is a little generous
-    slack = _GENEROUS * (1.0 + abs(limit) + float(np.abs(least[used & ~endless]).sum()))
-    room = np.where(known, limit - others + slack, np.inf)
-    divisor = np.where(used, row, 1.0)
-    upper = np.where(known & (row > 0), np.minimum(upper, room / divisor), upper)
-    lower = np.where(known & (row < 0), np.maximum(lower, room / divisor), lower)
+    slack = _GENEROUS * (1.0 + abs(limit) + float(np.abs(bounded).sum()))
+    known = used if not endless else used & ~finite
+    room = limit - (total - bounded) + slack
+    implied = np.divide(room, row, out=np.zeros_like(row), where=known)
+    upper = np.where(known & (row > 0), np.minimum(upper, implied), upper)
+    lower = np.where(known & (row < 0), np.maximum(lower, implied), lower)
     return lower, upper
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import equinox as eqx
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -18,7 +17,7 @@ import pandas as pd
 from portfolioopt.errors import InputError, unknown_names
 from portfolioopt.labels import PerAsset, align, per_asset, some
 from portfolioopt.scenarios import ReturnsSource, ScenarioSet
-from portfolioopt_kernels import HingeProgram
+from portfolioopt_kernels import HingeProgram, exchange
 
 from .box import implied_box, initial_weights
 from .constraints import (
@@ -81,6 +80,8 @@ class Compiled:
     """Confidence levels of the CVaR blocks, in order."""
     probabilities: FloatArray
     """Scenario probabilities (S,)."""
+    mean: FloatArray
+    """Scenario mean of the returns (N,)."""
     holdings: FloatArray | None
     box_lower: FloatArray
     box_upper: FloatArray
@@ -95,7 +96,7 @@ class _Builder:
         self.scenarios = scenarios
         self.assets = scenarios.assets
         self.holdings = holdings
-        self.mean = scenarios.source.pull(scenarios.probabilities[None])[0]
+        self.mean = scenarios.mean_array()
         self.linear = np.zeros(n)
         self.cvar: dict[float, list[float]] = {}  # beta -> [weight, cap]
         self.cost_rate = np.zeros(n)
@@ -178,14 +179,16 @@ class _Builder:
         missing = self.assets.difference(labels.index, sort=False)
         if len(missing):
             raise InputError(f"{c.name}: labels says nothing about {some(missing)}; give every asset a label")
-        own = labels.reindex(self.assets)
+        own = labels if labels.index is self.assets else labels.reindex(self.assets)
+        own = own.to_numpy(dtype=object)  # comparing strings of pandas is slow
         lower, upper = dict(c.lower or {}), dict(c.upper or {})
         wanted = list(dict.fromkeys([*lower, *upper]))
         unknown = [label for label in wanted if not (own == label).any()]
         if unknown:
-            raise unknown_names(f"label in {c.name}" if len(unknown) == 1 else "label", unknown, own.dropna().unique())
+            what = f"label in {c.name}" if len(unknown) == 1 else "label"
+            raise unknown_names(what, unknown, labels.dropna().unique())
         for label in wanted:
-            member = np.asarray(own == label, dtype=np.float64)
+            member = (own == label).astype(np.float64)
             self.add_row(
                 c.name,
                 [f"{c.name}[{label}]"],
@@ -297,7 +300,7 @@ def compile_problem(
     check_units(scenarios, program, constraints, held)
     box_lower, box_upper = implied_box(program)
     start = initial_weights(program, box_lower, box_upper)
-    program = eqx.tree_at(lambda p: p.start, program, start)
+    program = exchange(program, start=start)
     return Compiled(
         program=program,
         source=scenarios.source,
@@ -305,6 +308,7 @@ def compile_problem(
         lines=tuple(build.lines),
         betas=tuple(build.cvar),
         probabilities=scenarios.probabilities,
+        mean=build.mean,
         holdings=held,
         box_lower=box_lower,
         box_upper=box_upper,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TypeAlias
 
-import equinox as eqx
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -13,7 +13,7 @@ import pandas as pd
 from portfolioopt.errors import InputError
 from portfolioopt.labels import per_asset
 from portfolioopt.scenarios import ScenarioSet
-from portfolioopt_kernels import HingeProgram
+from portfolioopt_kernels import HingeProgram, exchange
 
 from .box import implied_box
 from .constraints import Bounds, Constraint, CVaRLimit, GroupLimit, TradeLimit, Turnover
@@ -37,10 +37,12 @@ def check_units(
         raise InputError(
             f"holdings[{assets[i]}] is {holdings[i]:g}: holdings are weights, fractions of NAV; divide positions by NAV"
         )
-    # what is left when no cap from above is believed: the budget over non-negative weights
-    open_upper = eqx.tree_at(lambda p: p.upper, program, np.full(len(assets), np.inf))
-    low, high = implied_box(open_upper)
-    capped_high = np.minimum(high, program.upper)
+
+    @cache
+    def reach() -> tuple[FloatArray, FloatArray]:
+        """What is left when no cap from above is believed: the budget over non-negative weights."""
+        return implied_box(exchange(program, upper=np.full(len(assets), np.inf)))
+
     for c in constraints:
         if not getattr(c, "unit_check", False):
             continue
@@ -48,9 +50,12 @@ def check_units(
             case Bounds():
                 lower = per_asset(c.lower, assets, what=f"{c.name}.lower", infinite=True)
                 upper = per_asset(c.upper, assets, what=f"{c.name}.upper", infinite=True)
-                _check_bounds(c, upper, lower, assets, high)
-            case GroupLimit():
+                odd = (np.isfinite(upper) & (upper > _SUSPECT)) | (np.isfinite(lower) & (lower < -_ABSURD))
+                if odd.any():
+                    _check_bounds(c, upper, lower, assets, reach()[1])
+            case GroupLimit() if any(limit > _SUSPECT for limit in (c.upper or {}).values()):
                 labels = dict(c.labels)
+                capped_high = np.minimum(reach()[1], program.upper)
                 for label, limit in (c.upper or {}).items():
                     members = [i for i, a in enumerate(assets) if labels[a] == label]
                     largest = float(capped_high[members].sum())
@@ -58,6 +63,9 @@ def check_units(
             case TradeLimit():
                 assert holdings is not None
                 limit = per_asset(c.limit, assets, what=f"{c.name}.limit", infinite=True)
+                if not (limit[np.isfinite(limit)] > _SUSPECT).any():
+                    continue
+                low, high = reach()
                 largest = np.maximum(high - holdings, holdings - low)
                 for asset, cap, most in zip(assets, limit, largest, strict=True):
                     if cap > _SUSPECT:
@@ -68,7 +76,8 @@ def check_units(
                     f"({c.limit / 100:g} is {c.limit:g} %). If it is meant, pass unit_check=False"
                 )
             case CVaRLimit() if c.limit >= 1.0:
-                worst = _worst_loss(scenarios, low, capped_high)
+                low, high = reach()
+                worst = _worst_loss(scenarios, low, np.minimum(high, program.upper))
                 if c.limit > worst:
                     raise InputError(
                         f"{c.name}: a limit of {c.limit:g} is {c.limit:.0%} of NAV and cannot bind (no allowed "

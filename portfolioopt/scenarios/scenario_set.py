@@ -9,10 +9,12 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from jax.sharding import Mesh
 
 from portfolioopt.errors import InputError
 from portfolioopt.labels import align, some
 
+from .devices import joined, moved
 from .source import CELLS, Generated, InMemory, MemoryMapped, ParquetRows, ReturnsSource, refuse_bad_cells
 from .tail import Tail, tail
 
@@ -51,7 +53,7 @@ class ScenarioSet:
         probabilities that are negative, misaligned or do not sum to one.
     """
 
-    __slots__ = ("_horizon", "_index", "_kind", "_probabilities", "_source")
+    __slots__ = ("_horizon", "_index", "_kind", "_mean", "_probabilities", "_source")
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class ScenarioSet:
         self._index = index
         self._kind = kind
         self._horizon = horizon
+        self._mean: FloatArray | None = None
         self._probabilities = _checked_probabilities(probabilities, index)
 
     # -- sets that are read or made in chunks --------------------------------------------------------------------
@@ -230,6 +233,79 @@ class ScenarioSet:
         scenarios._keep(source, probabilities, pd.RangeIndex(source.shape[0], name="scenario"), kind, horizon)
         return scenarios
 
+    # -- sets made from this one ---------------------------------------------------------------------------------
+    def reweighted(self, probabilities: pd.Series | npt.ArrayLike | None) -> Self:
+        """The same scenarios with other probabilities (S,), equal ones where None; the matrix is shared."""
+        return self._like(self._source, probabilities, self._index)
+
+    def window(self, first: int, last: int) -> Self:
+        """Scenarios `first` to `last` - 1 by position, with their probabilities made up to one; a view of the matrix.
+
+        Raises InputError for positions outside the set, fewer than two scenarios, and sets read in chunks.
+        """
+        if not 0 <= first < last <= self.n_scenarios:
+            raise InputError(f"there are no scenarios {first} to {last} in a set of {self.n_scenarios}")
+        _check_size(last - first, self.n_assets)
+        probabilities = self._probabilities[first:last]
+        source = InMemory(self.matrix[first:last], self.assets)
+        total = float(probabilities.sum())
+        if total <= 0:
+            raise InputError(f"scenarios {first} to {last} carry no probability")
+        return self._like(source, probabilities / total, self._index[first:last])
+
+    def on_devices(self, mesh: Mesh | None = None) -> Self:
+        """The same scenarios with their returns on JAX devices, where every pass over all of them then runs.
+
+        The matrix is moved once, in the precision it is kept in, and shared by all problems on the set. Results are
+        float64 and sums exact to rounding, as for the other sets. The small programs that the solver works on stay on
+        JAX's default device.
+
+        Parameters
+        ----------
+        mesh
+            Devices to spread the scenarios over, by rows; the names of its axes do not matter. All devices of the
+            default backend where None. With several processes (`jax.distributed`), devices of all of them: each
+            process calls this with the same set and reads its own part, and makes the same calls afterwards, in the
+            same order; machines must be alike, so that all take the same steps.
+
+        Raises
+        ------
+        InputError
+            For what is no mesh, or has no device of this process; and for missing or infinite returns of a set that is
+            read in chunks.
+        """
+        return self._like(moved(self._source, mesh), self._probabilities, self._index)
+
+    def across_processes(self, mesh: Mesh | None = None, *, share: float | None = None) -> Self:
+        """One set on devices of the scenarios that each process has a part of; every process calls it with its own.
+
+        Scenarios stay on the devices of the process they come from, in the order of the processes, and are numbered
+        from 0. All processes make the same calls on the new set, in the same order, and get the same answers.
+
+        Parameters
+        ----------
+        mesh
+            As for :meth:`on_devices`.
+        share
+            Probability of this process's scenarios together; within them the probabilities of this set hold. In
+            proportion to their number where None, on all processes.
+
+        Raises
+        ------
+        InputError
+            Where assets or precision differ between processes, and for shares that do not sum to one.
+        """
+        if share is not None and not isinstance(share, int | float | np.number):
+            raise InputError(f"share must be a probability or None, was {share!r}")
+        part = None if share is None else float(share)
+        source, probabilities = joined(self._source, self._probabilities, part, mesh)
+        return self._like(source, probabilities, pd.RangeIndex(source.shape[0], name="scenario"))
+
+    def _like(self, source: ReturnsSource, probabilities: Any, index: pd.Index) -> Self:
+        scenarios = type(self).__new__(type(self))
+        scenarios._keep(source, probabilities, index, self._kind, self._horizon)
+        return scenarios
+
     # -- what it holds -------------------------------------------------------------------------------------------
     @property
     def source(self) -> ReturnsSource:
@@ -291,7 +367,15 @@ class ScenarioSet:
 
     def mean(self) -> pd.Series:
         """Expected return per asset under the scenario probabilities, per horizon."""
-        return pd.Series(self._source.pull(self._probabilities[None])[0], index=self.assets, name="mean")
+        return pd.Series(self.mean_array().copy(), index=self.assets, name="mean")
+
+    def mean_array(self) -> FloatArray:
+        """:meth:`mean` as a read-only array (N,), found once."""
+        mean = self._mean
+        if mean is None:
+            mean = self._mean = self._source.pull(self._probabilities[None])[0]
+            mean.setflags(write=False)
+        return mean
 
     def covariance(self) -> pd.DataFrame:
         """Covariance (N x N) under the scenario probabilities, dividing by the total probability of one."""

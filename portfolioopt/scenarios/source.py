@@ -74,6 +74,11 @@ class ReturnsSource(ABC):
         """The whole matrix (S, N), read-only, as stored; None where it is not in memory."""
         return None
 
+    @property
+    def converts(self) -> bool:
+        """Whether the stored numbers are log returns, which become simple ones on every pass."""
+        return self._kind == "log"
+
     @abstractmethod
     def _scan(self, chunks: Sequence[int]) -> Iterator[Stored]:
         """The rows of these chunks, as stored; the chunks are in increasing order."""
@@ -143,7 +148,7 @@ class ReturnsSource(ABC):
     def _exact(self, stored: Stored) -> FloatArray:
         """Simple returns in float64."""
         rows = np.asarray(stored, dtype=np.float64)
-        if self._kind == "log":
+        if self.converts:
             with np.errstate(over="ignore"):  # refused when the chunk is looked at
                 rows = np.expm1(rows)
         return rows
@@ -176,7 +181,7 @@ class InMemory(ReturnsSource):
 
     def __init__(self, matrix: npt.NDArray[np.floating[Any]], assets: pd.Index | None = None) -> None:
         count, n = matrix.shape
-        super().__init__(_edges(count, n), pd.RangeIndex(n) if assets is None else assets, matrix.dtype)
+        super().__init__(chunk_edges(count, n), pd.RangeIndex(n) if assets is None else assets, matrix.dtype)
         self._matrix = matrix
 
     @property
@@ -204,7 +209,7 @@ class MemoryMapped(ReturnsSource):
             )
         if len(assets) != array.shape[1]:
             raise InputError(f"assets has {len(assets)} labels for {array.shape[1]} columns of {self._path}")
-        super().__init__(_edges(*array.shape), assets, array.dtype, kind=kind, what=str(self._path))
+        super().__init__(chunk_edges(*array.shape), assets, array.dtype, kind=kind, what=str(self._path))
 
     def _open(self) -> Stored:
         try:
@@ -351,6 +356,15 @@ class _WithSureAsset(ReturnsSource):
         self._base = base
         self._gain = gain
 
+    def losses(self, weights: FloatArray) -> FloatArray:
+        return self._base.losses(weights[:-1]) - self._gain * weights[-1]
+
+    def pull(self, measure: FloatArray) -> FloatArray:
+        return np.column_stack([self._base.pull(measure), self._gain * measure.sum(axis=1)])
+
+    def rows(self, index: npt.ArrayLike) -> FloatArray:
+        return np.pad(self._base.rows(index), ((0, 0), (0, 1)), constant_values=self._gain)
+
     def _scan(self, chunks: Sequence[int]) -> Iterator[Stored]:
         for _, _, stored in self._base._read(chunks):
             yield np.pad(self._base._exact(stored), ((0, 0), (0, 1)), constant_values=self._gain)
@@ -381,7 +395,8 @@ def _refuse_changed(path: Path) -> NoReturn:
     raise InputError(f"{path} has changed since this scenario set was made of it; make a new set")
 
 
-def _edges(count: int, n: int) -> IntArray:
+def chunk_edges(count: int, n: int) -> IntArray:
+    """First row of each chunk of some 2 MiB, and the number of rows at the end."""
     return np.append(np.arange(0, count, max(1, CELLS // max(n, 1))), count)
 
 

@@ -1,7 +1,11 @@
 """Solving a problem: the door, the result, its certificate."""
 
+from .cache import compile_cache as compile_cache
 from .certificate import Certificate as Certificate
 from .optimize import optimize as optimize
 from .result import Result as Result
 from .result import Status as Status
 from .result import Timings as Timings
+from .sweep import Sweep as Sweep
+from .sweep import frontier as frontier
+from .sweep import sweep as sweep

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import equinox as eqx
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -24,7 +23,7 @@ from portfolioopt.problem import (
 from portfolioopt.problem.box import implied_box
 from portfolioopt.problem.compile import program_returns
 from portfolioopt.scenarios import ReturnsSource, with_sure_asset
-from portfolioopt_kernels import HingeProgram
+from portfolioopt_kernels import HingeProgram, exchange
 
 from .certificate import Multipliers, dual_bound, evaluate
 from .methods import by_vertices
@@ -280,10 +279,8 @@ def _only(compiled: Compiled, names: tuple[str, ...], caps: set[str] | None = No
                 cvar_cap[g.index] = np.minimum(cvar_cap[g.index], g.limit)
             case "l1":
                 l1_cap[g.index] = g.limit
-    program = eqx.tree_at(
-        lambda x: (x.lower, x.upper, x.row_lower, x.row_upper, x.cvar_cap, x.l1_cap),
-        p,
-        (lower, upper, row_lower, row_upper, cvar_cap, l1_cap),
+    program = exchange(
+        p, lower=lower, upper=upper, row_lower=row_lower, row_upper=row_upper, cvar_cap=cvar_cap, l1_cap=l1_cap
     )
     box_lower, box_upper = implied_box(program)
     return replace(compiled, program=program, box_lower=box_lower, box_upper=box_upper)
@@ -338,19 +335,16 @@ def _open_direction(problem: Problem) -> Diagnosis | None:
     def ended(limit: FloatArray, otherwise: float) -> FloatArray:
         return np.where(np.isfinite(limit), 0.0, otherwise)
 
-    program = eqx.tree_at(
-        lambda g: (g.cvar_cap, g.l1_reference, g.l1_cap, g.row_lower, g.row_upper, g.lower, g.upper, g.start),
+    program = exchange(
         p,
-        (
-            ended(p.cvar_cap, np.inf),
-            np.zeros_like(p.l1_reference),
-            ended(p.l1_cap, np.inf),
-            ended(p.row_lower, -np.inf),
-            ended(p.row_upper, np.inf),
-            ended(p.lower, -1.0),
-            ended(p.upper, 1.0),
-            np.zeros_like(p.start),
-        ),
+        cvar_cap=ended(p.cvar_cap, np.inf),
+        l1_reference=np.zeros_like(p.l1_reference),
+        l1_cap=ended(p.l1_cap, np.inf),
+        row_lower=ended(p.row_lower, -np.inf),
+        row_upper=ended(p.row_upper, np.inf),
+        lower=ended(p.lower, -1.0),
+        upper=ended(p.upper, 1.0),
+        start=np.zeros_like(p.start),
     )
     cone = replace(
         compiled,

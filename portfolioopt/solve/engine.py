@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -16,9 +16,11 @@ import jax
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from portfolioopt_kernels import HingeProgram, Settings, Solution, scaling, solve, vertex
+from portfolioopt.problem import Compiled
+from portfolioopt_kernels import HingeProgram, Settings, Solution, exchange, scaling, solve, vertex
 from portfolioopt_kernels.padding import pad, unpad
 
+from . import cache
 from .basis import Basis, Numbering
 
 
@@ -71,6 +73,9 @@ class _QuietBlas:
                 if self._users == 0:
                     self._limit.restore_original_limits()
 
+
+_LIMIT = 20_000  # pivots of one problem of a chain
+_VARYING = [name for name in HingeProgram.__dataclass_fields__ if name not in ("returns", "start")]
 
 _quiet_blas = _QuietBlas()
 _executables: dict[tuple[Any, ...], jax.stages.Compiled] = {}
@@ -125,18 +130,95 @@ def descend(
     return Descent(solution, numbering.decode(again.basis, scenarios, n), compile_seconds, solve_seconds)
 
 
+class Chain:
+    """Many programs of one shape on one scenario matrix, which is scaled, padded and put on the device once.
+
+    Parameters
+    ----------
+    compiled
+        One of the problems; the sizes that all are divided by come from it.
+    matrix
+        Returns (T, N): the scenarios of every problem, or a longer history of which each sees a window.
+    windows
+        Whether it is a history.
+    """
+
+    def __init__(self, compiled: Compiled, matrix: np.ndarray, *, windows: bool) -> None:
+        program = compiled.program
+        self._sizes = scaling.measure(program)
+        self._windows = windows
+        capped = bool(np.isfinite(program.cvar_cap).any() or np.isfinite(program.l1_cap).any())
+        self._kernel = _chain_capped if capped else _chain_free
+        self._shape = program.shape
+        self._base = self._scaled(program)
+        s, n = program.shape[:2]
+        ps, pn = self._base.shape[:2]
+        room = ps - s  # a window may reach that far beyond the last row
+        scaled = np.pad(np.asarray(matrix, dtype=np.float64) / self._sizes.returns, ((0, room), (0, pn - n)))
+        with jax.enable_x64(True):
+            self._returns = jax.device_put(scaled)
+
+    def _scaled(self, program: HingeProgram) -> HingeProgram:
+        """Everything but the returns."""
+        stand_in = np.broadcast_to(np.zeros(()), program.returns.shape)
+        return pad(scaling.divide_rest(exchange(program, returns=stand_in), self._sizes))
+
+    def run(
+        self, problems: Sequence[Compiled], first_rows: np.ndarray | None, state: Any, count: int
+    ) -> tuple[list[Solution], Any]:
+        """Solve at most `count` problems one after the other.
+
+        Parameters
+        ----------
+        first_rows
+            First row of each problem's window; None without windows.
+        state
+            What the call before returned; None to start anew.
+        count
+            Length that shorter lists are filled up to, so that all share one executable.
+        """
+        s, n, m, _, c = self._shape
+        programs = [self._scaled(problem.program) for problem in problems]
+        varying = {}
+        for name in _VARYING:
+            parts = [getattr(program, name) for program in programs]
+            # the same arrays vary in every call, or each combination would be compiled
+            parts += [parts[-1]] * (count - len(parts))
+            varying[name] = np.stack(parts)
+        pn = self._base.shape[1]
+        start, before = (None, 0) if state is None else state
+        if start is None:
+            weights = np.clip(programs[0].start, programs[0].lower, programs[0].upper)
+            size = pn + m
+            basis, inverse = np.zeros(size, np.int32), np.zeros((size, size))
+            start = vertex.Start(weights, basis, inverse, np.zeros((), bool))
+        windows = None
+        if first_rows is not None:
+            rows = np.concatenate([first_rows, np.full(count - len(first_rows), first_rows[-1])]).astype(np.int32)
+            windows = vertex.Windows(rows, np.diff(rows, prepend=np.int32(before)))
+            before = int(rows[-1])
+        base = exchange(self._base, returns=self._returns)
+        (found, start), _, _ = call(self._kernel, base, varying, windows, start, np.int32(_LIMIT))
+        solutions = []
+        for i in range(len(problems)):
+            one = exchange(found, **{name: value[i] for name, value in vars(found).items()})
+            solutions.append(scaling.unscale(unpad(one, s, n, c), self._sizes))
+        return solutions, (start, before)
+
+
 def call(kernel: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
     """Run a kernel on NumPy arrays, compiled once per shape: (NumPy results, compile seconds, run seconds)."""
     with jax.enable_x64(True):
         leaves, structure = jax.tree.flatten(arguments)
-        device = jax.config.jax_default_device or jax.devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
+        device = jax.config.jax_default_device or jax.local_devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
         key = (kernel, structure, tuple((np.shape(leaf), leaf.dtype.str) for leaf in leaves), device)
         compiled = _executables.get(key)
         compile_seconds = 0.0
         if compiled is None:
             start = time.perf_counter()
             shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), arguments)
-            compiled = _executables[key] = jax.jit(kernel).lower(*shapes).compile()
+            with cache.hold():
+                compiled = _executables[key] = jax.jit(kernel).lower(*shapes).compile()
             compile_seconds = time.perf_counter() - start
         start = time.perf_counter()
         with _quiet_blas.hold():
@@ -151,6 +233,14 @@ def compiled_shapes() -> int:
 
 def _interior_point(settings: Settings, program: HingeProgram) -> Solution:
     return solve(program, settings)
+
+
+def _chain_free(*arguments: Any) -> tuple[Solution, vertex.Start]:
+    return vertex.chain(*arguments, caps_move=False)
+
+
+def _chain_capped(*arguments: Any) -> tuple[Solution, vertex.Start]:
+    return vertex.chain(*arguments, caps_move=True)
 
 
 def _descend_free(program: HingeProgram, start: vertex.Start, limit: Any) -> tuple[Solution, vertex.Start]:

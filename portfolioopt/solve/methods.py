@@ -14,14 +14,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
-import equinox as eqx
 import numpy as np
 import numpy.typing as npt
 
 from portfolioopt.problem import Compiled
 from portfolioopt.scenarios import InMemory
 from portfolioopt.scenarios.tail import quantile
-from portfolioopt_kernels import CONVERGED, ITERATION_LIMIT, STALLED, HingeProgram, Settings, Solution, scaling
+from portfolioopt_kernels import (
+    CONVERGED,
+    ITERATION_LIMIT,
+    STALLED,
+    HingeProgram,
+    Settings,
+    Solution,
+    exchange,
+    scaling,
+)
 
 from .basis import Basis
 from .certificate import Multipliers, dual_bound
@@ -33,7 +41,9 @@ IntArray: TypeAlias = npt.NDArray[np.intp]
 ROUNDS = 30
 PATIENCE = 6  # rounds after which the band is widened
 SEED = 20140101  # of the subsample that the first weights come from; any will do, but it must not change
-SMALL = 1.6  # a problem with fewer scenarios than this many bands is solved with all of them
+SMALL = 2.5  # a problem with fewer scenarios than this many bands is solved with all of them
+CELLS = 120_000  # and so is one with fewer returns than this, or than WARM_CELLS from a basis that is nearly right
+WARM_CELLS = 500_000
 NEWTON_STEPS = 200  # most steps of the interior point
 
 
@@ -93,7 +103,8 @@ def by_vertices(compiled: Compiled, gap: float, limit: int, guess: Guess | None 
     size = band_size(s, n, m)
     effort = _Effort(limit, basis=None if guess is None else guess.basis)
     weights = compiled.program.start if guess is None else guess.weights
-    if m and s > SMALL * size:
+    cells = CELLS if effort.basis is None else WARM_CELLS
+    if m and s > SMALL * size and s * n > cells:
         found, weights = _Bands(compiled, gap, size, effort).solve(guess)
         if found is not None:
             return effort.attempt(found)
@@ -121,7 +132,7 @@ def by_interior_point(compiled: Compiled, gap: float, limit: int) -> Iterator[At
 
 def _in_memory(compiled: Compiled) -> HingeProgram:
     matrix = np.asarray(compiled.source.matrix, dtype=np.float64)
-    return eqx.tree_at(lambda x: x.returns, compiled.program, matrix)
+    return exchange(compiled.program, returns=matrix)
 
 
 def _at_once(compiled: Compiled, weights: FloatArray, effort: _Effort) -> Solution:
@@ -260,7 +271,7 @@ class _Bands:
         mass = density.sum(axis=1, keepdims=True)
         whole = self.p.cvar_density.sum(axis=1, keepdims=True)
         density = density * np.divide(whole, mass, out=np.ones_like(mass), where=mass > 0)
-        return eqx.tree_at(lambda x: (x.returns, x.cvar_density), self.p, (self._rows(rows), density))
+        return exchange(self.p, returns=self._rows(rows), cvar_density=density)
 
     def _value(self, p: HingeProgram, weights: FloatArray, losses: FloatArray) -> _Value:
         blocks = np.zeros(len(p.cvar_level))
@@ -312,10 +323,14 @@ class _Bands:
 
     def _banded(self, part: _Partition, low: FloatArray, high: FloatArray) -> HingeProgram:
         """The minorant that keeps the band as hinges, within the given box."""
-        return eqx.tree_at(
-            lambda x: (x.returns, x.cvar_density, x.cvar_level, x.cvar_linear, x.lower, x.upper),
+        return exchange(
             self.p,
-            (part.returns, self.p.cvar_density[:, part.band], part.level, part.linear, low, high),
+            returns=part.returns,
+            cvar_density=self.p.cvar_density[:, part.band],
+            cvar_level=part.level,
+            cvar_linear=part.linear,
+            lower=low,
+            upper=high,
         )
 
     def _for_all_scenarios(
@@ -327,7 +342,7 @@ class _Bands:
         for b, rows in enumerate(part.beyond):
             dual[b, rows] = total[b] * self.p.cvar_density[b, rows]
         dual[:, part.band] = multipliers.scenario
-        return eqx.tree_at(lambda x: (x.weights, x.scenario_dual), solution, (weights, dual))
+        return exchange(solution, weights=weights, scenario_dual=dual)
 
 
 def _least(values: FloatArray, count: int) -> IntArray:

@@ -1,0 +1,127 @@
+"""Which number of a problem an axis of a sweep moves, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from numbers import Real
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from portfolioopt.errors import InputError, unknown_names
+from portfolioopt.problem import Objective, Problem
+
+Change = Callable[[Problem, Any], Problem]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: its name, a label for every value, the values, and how one is put into a problem."""
+
+    name: str
+    labels: tuple[Any, ...]
+    choices: tuple[Any, ...]
+    change: Change
+
+    def put(self, problem: Problem, position: int) -> Problem:
+        """The problem with one of the values in place."""
+        try:
+            return self.change(problem, self.choices[position])
+        except InputError as error:
+            raise InputError(f"{self.name}, value {self.labels[position]!r}: {error}") from error
+
+
+def axis(problem: Problem, name: str, values: Any) -> Axis:
+    """Read one entry of `over`.
+
+    Values are a sequence, or a mapping from labels to values; numbers, strings and windows label themselves, anything
+    else is numbered.
+    """
+    if isinstance(values, Mapping):
+        labels, items = tuple(values), tuple(values.values())
+    elif isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray, pd.Index, pd.Series, range)):
+        raise InputError(f"{name}: values must be a list, or a mapping from labels to values, were {values!r}")
+    else:
+        items = tuple(values)
+        labels = tuple(_label(value, i) for i, value in enumerate(items))
+    if not items:
+        raise InputError(f"{name} has no values")
+    return Axis(name, labels, items, _change(problem, name))
+
+
+def _label(value: Any, position: int) -> Any:
+    if isinstance(value, slice):
+        return f"{value.start}:{value.stop}"
+    return value if np.isscalar(value) else position
+
+
+def _change(problem: Problem, name: str) -> Change:
+    match name:
+        case "holdings":
+            return lambda p, value: p.replace(holdings=value)
+        case "probabilities":
+            return lambda p, value: p.replace(scenarios=p.scenarios.reweighted(value))
+        case "scenarios":
+            return _change_scenarios
+    target, dot, field = name.rpartition(".")
+    if not dot:
+        raise _unknown(problem, name)
+    for position, constraint in enumerate(problem.constraints):
+        if constraint.name == target and field in _fields(constraint):
+            return lambda p, value: _with_constraint(p, position, field, value)
+    matches = [
+        position
+        for position, (_, term) in enumerate(problem.objective.parts)
+        if target in (type(term).__name__, repr(term))
+    ]
+    if len(matches) > 1:
+        options = ", ".join(repr(problem.objective.parts[i][1]) for i in matches)
+        raise InputError(f"{name}: the objective has several such terms, name one of {options} in full")
+    if matches and (field == "weight" or field in _fields(problem.objective.parts[matches[0]][1])):
+        return lambda p, value: _with_term(p, matches[0], field, value)
+    raise _unknown(problem, name)
+
+
+def _change_scenarios(problem: Problem, value: Any) -> Problem:
+    if isinstance(value, slice):
+        if value.step not in (None, 1) or value.start is None or value.stop is None:
+            raise InputError(f"a window is slice(first, last), was {value!r}")
+        return problem.replace(scenarios=problem.scenarios.window(value.start, value.stop))
+    return problem.replace(scenarios=value)
+
+
+def _with_constraint(problem: Problem, position: int, field: str, value: Any) -> Problem:
+    constraints = list(problem.constraints)
+    constraints[position] = replace(constraints[position], **{field: value})
+    return problem.replace(constraints=constraints)
+
+
+def _with_term(problem: Problem, position: int, field: str, value: Any) -> Problem:
+    parts = list(problem.objective.parts)
+    coefficient, term = parts[position]
+    if field == "weight":
+        if not isinstance(value, Real) or not np.isfinite(float(value)):
+            raise InputError(f"the weight of {term!r} must be a finite number, was {value!r}")
+        weight = float(value)
+        if term.penalty and weight < 0:
+            raise InputError(f"the weight of {term!r} is how much of it is subtracted, and cannot be {weight:g}")
+        parts[position] = (-weight if term.penalty else weight, term)
+    else:
+        parts[position] = (coefficient, replace(cast(Any, term), **{field: value}))
+    return problem.replace(objective=Objective(tuple(parts)))
+
+
+def _fields(item: Any) -> set[str]:
+    return {field.name for field in fields(item)} - {"name", "unit_check"}
+
+
+def _unknown(problem: Problem, name: str) -> InputError:
+    known = ["holdings", "probabilities", "scenarios"]
+    known += [f"{c.name}.{field}" for c in problem.constraints for field in sorted(_fields(c))]
+    for _, term in problem.objective.parts:
+        alike = [other for _, other in problem.objective.parts if type(other) is type(term)]
+        label = type(term).__name__ if len(alike) == 1 else repr(term)
+        known += [f"{label}.{field}" for field in ["weight", *sorted(_fields(term))]]
+    return unknown_names("axis", [name], known)
