@@ -321,7 +321,7 @@ def _invert(matrix: Float[Array, "n n"], guess: Float[Array, "n n"]) -> Float[Ar
     )
 
 
-def _warm(e: Elements, start: Start, cold: State) -> tuple[State, Bool[Array, ""]]:
+def _warm(e: Elements, start: Start) -> tuple[State, Bool[Array, ""]]:
     """The vertex of a given basis, and whether it is one."""
     p = e.program
     s, n, m, _, _ = p.shape
@@ -330,7 +330,7 @@ def _warm(e: Elements, start: Start, cold: State) -> tuple[State, Bool[Array, ""
     basis = start.basis
     basic = jnp.zeros((j,), bool).at[basis].set(True)
     in_block = (basis < kinks)[None, :] & (basis[None, :] // s == jnp.arange(m)[:, None])
-    tied = jnp.where(jnp.any(in_block, axis=1), basis[jnp.argmax(in_block, axis=1)] % s, cold.basis[n:] % s)
+    tied = jnp.where(jnp.any(in_block, axis=1), basis[jnp.argmax(in_block, axis=1)] % s, 0)
     z = jnp.concatenate([start.weights, -jnp.matmul(p.returns[tied], start.weights, precision=PRECISION)])
     slots = jnp.arange(size, dtype=jnp.int32)
     is_cap = basis[None, :] == caps + jnp.arange(blocks)[:, None]
@@ -348,11 +348,11 @@ def _warm(e: Elements, start: Start, cold: State) -> tuple[State, Bool[Array, ""
         return State(basis, inverse, z, residual, side, gradient, total, cap_slot, state.pivots + 1, same)
 
     residual, side, gradient, total, _ = _stand(e, z, basic, jnp.ones((j,), z.dtype))
-    settled = jnp.zeros((), bool)
-    first = State(basis, start.inverse, z, residual, side, gradient, total, cap_slot, cold.pivots, settled)
+    none, settled = jnp.zeros((), jnp.int32), jnp.zeros((), bool)
+    first = State(basis, start.inverse, z, residual, side, gradient, total, cap_slot, none, settled)
     state = lax.while_loop(lambda s: ~s.lost & (s.pivots < NEWTON), settle, first)  # `lost` says settled in here
     good = state.lost & jnp.all(jnp.isfinite(state.z)) & (jnp.max(jnp.abs(state.inverse)) < 1e9)
-    return eqx.tree_at(lambda s: (s.pivots, s.lost), state, (cold.pivots, cold.lost)), good
+    return eqx.tree_at(lambda s: (s.pivots, s.lost), state, (none, settled)), good
 
 
 def _prices(e: Elements, state: State) -> tuple[Array, Array, Array]:
@@ -615,13 +615,15 @@ def descend(program: HingeProgram, start: Start, limit: Any, *, caps_move: bool)
         The vertex with its multipliers, and what a later descent can start from.
     """
     e = _elements(program, start.weights)
-    cold = _cold(e, start.weights)
+
+    def cold() -> State:
+        return _cold(e, start.weights)
 
     def warm() -> State:
-        state, good = _warm(e, start, cold)
-        return jax.tree.map(lambda a, b: jnp.where(good, a, b), state, cold)
+        state, good = _warm(e, start)
+        return lax.cond(good, lambda: state, cold)
 
-    state = lax.cond(start.warm, warm, lambda: cold)
+    state = lax.cond(start.warm, warm, cold)
     state, optimal = _descend(e, state, jnp.asarray(limit), caps_move)
     status = jnp.where(state.lost, STALLED, jnp.where(optimal, CONVERGED, ITERATION_LIMIT)).astype(jnp.int32)
     y, factors, _ = _prices(e, state)

@@ -44,6 +44,7 @@ SEED = 20140101  # of the subsample that the first weights come from; any will d
 SMALL = 2.5  # a problem with fewer scenarios than this many bands is solved with all of them
 CELLS = 120_000  # and so is one with fewer returns than this, or than WARM_CELLS from a basis that is nearly right
 WARM_CELLS = 500_000
+LOADED_CELLS = 2_000_000  # returns of a streamed set that may be read into memory as a whole
 NEWTON_STEPS = 200  # most steps of the interior point
 
 
@@ -110,14 +111,14 @@ def by_vertices(compiled: Compiled, gap: float, limit: int, guess: Guess | None 
             return effort.attempt(found)
         if effort.iterations >= limit:
             return effort.attempt(_nothing(compiled, weights, ITERATION_LIMIT))
-    if compiled.source.matrix is None:
+    if not _fits(compiled):
         return effort.attempt(_nothing(compiled, weights, STALLED))
     return effort.attempt(_at_once(compiled, weights, effort))
 
 
 def by_interior_point(compiled: Compiled, gap: float, limit: int) -> Iterator[Attempt]:
     """The interior point on all scenarios, then the vertex next to where it ends; nothing for streamed scenarios."""
-    if compiled.source.matrix is None or limit <= 0:
+    if not _fits(compiled) or limit <= 0:
         return
     program = _in_memory(compiled)
     run = interior_point(program, Settings(gap * 1e-2, 1e-10, min(limit, NEWTON_STEPS)))
@@ -130,8 +131,16 @@ def by_interior_point(compiled: Compiled, gap: float, limit: int) -> Iterator[At
     yield effort.attempt(_at_once(compiled, weights, effort))
 
 
+def _fits(compiled: Compiled) -> bool:
+    """Whether all scenarios are in memory, or few enough to be read into it."""
+    s, n = compiled.source.shape
+    return compiled.source.matrix is not None or s * n <= LOADED_CELLS
+
+
 def _in_memory(compiled: Compiled) -> HingeProgram:
-    matrix = np.asarray(compiled.source.matrix, dtype=np.float64)
+    source = compiled.source
+    stored = source.rows(np.arange(source.shape[0])) if source.matrix is None else source.matrix
+    matrix = np.asarray(stored, dtype=np.float64)
     return exchange(compiled.program, returns=matrix)
 
 
