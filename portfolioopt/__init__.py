@@ -29,6 +29,7 @@ from .problem import TradeLimit as TradeLimit
 from .problem import Turnover as Turnover
 from .scenarios import ScenarioSet as ScenarioSet
 from .solve import Certificate as Certificate
+from .solve import Resolver as Resolver
 from .solve import Result as Result
 from .solve import Status as Status
 from .solve import Sweep as Sweep

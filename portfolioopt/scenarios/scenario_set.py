@@ -441,11 +441,12 @@ def _checked_matrix(frame: pd.DataFrame, dtype: npt.DTypeLike) -> npt.NDArray[np
     _check_unique(frame.columns)
     _check_size(*frame.shape)
     types = pd.api.types
-    wrong = [
-        name
-        for name, kind in frame.dtypes.items()
+    odd = {
+        kind
+        for kind in set(frame.dtypes)
         if not types.is_numeric_dtype(kind) or types.is_bool_dtype(kind) or types.is_complex_dtype(kind)
-    ]
+    }
+    wrong = [name for name, kind in frame.dtypes.items() if kind in odd] if odd else []
     if wrong:
         raise InputError(f"returns must be numbers; these columns are not: {some(pd.Index(wrong))}")
     with np.errstate(over="ignore"):  # a number beyond the range of float32 is refused as infinite

@@ -3,6 +3,7 @@
 from .cache import compile_cache as compile_cache
 from .certificate import Certificate as Certificate
 from .optimize import optimize as optimize
+from .resolver import Resolver as Resolver
 from .result import Result as Result
 from .result import Status as Status
 from .result import Timings as Timings

@@ -11,6 +11,7 @@ import numpy.typing as npt
 IntArray: TypeAlias = npt.NDArray[np.intp]
 
 SCENARIO, ASSET, ROW, CAP = 0, 1, 2, 3
+_PIN = 2
 _KINKS = 3  # lower bound, upper bound, pin; then one reference per L1 block
 
 
@@ -62,14 +63,17 @@ class Numbering:
     def encode(self, basis: Basis, position: IntArray, assets: int) -> IntArray | None:
         """Kernel numbers (n,) of a basis of a program with `assets` assets, fewer than the padded one.
 
-        position[s] is where scenario s is among the kernel's scenarios, -1 where it is not: None if one is missing.
+        position[s] is where scenario s is among the kernel's scenarios, -1 where it is not; a missing one gives way to
+        the pin of an asset that nothing holds. None where that is no basis.
         """
         kinks, rows, caps = self._starts()
         item = basis.item
         tied = basis.family == SCENARIO
         where = item.copy()
         where[tied] = np.where(item[tied] >= 0, position[item[tied]], -1)
-        if (where < 0).any():
+        gone = np.flatnonzero(tied & (where < 0))
+        loose = np.setdiff1d(np.arange(assets), item[basis.family == ASSET])
+        if len(gone) > len(loose):
             return None
         code = np.select(
             [tied, basis.family == ASSET, basis.family == ROW],
@@ -80,6 +84,7 @@ class Numbering:
             ],
             caps + basis.which,
         )
+        code[gone] = kinks + _PIN * self.assets + loose[: len(gone)]
         padding = kinks + np.arange(assets, self.assets)  # at their lower bound
         code = np.concatenate([code, padding])
         return code if len(code) == self.size else None

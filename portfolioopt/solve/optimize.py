@@ -10,8 +10,10 @@ import pandas as pd
 
 from portfolioopt.errors import InfeasibleError, InputError, SolveError, StalledError, UnboundedError
 from portfolioopt.problem import Problem
+from portfolioopt.scenarios import ScenarioSet
 from portfolioopt_kernels import ITERATION_LIMIT
 
+from .basis import Basis
 from .certificate import Certificate, Evaluation, evaluate
 from .diagnose import Diagnosis, crossed_limits, diagnose
 from .methods import Attempt, Guess, by_interior_point, by_vertices
@@ -86,6 +88,26 @@ def optimize(
             if search.certified:
                 break
     return search.result(start, raise_on_failure)
+
+
+def _moved(basis: Basis, before: ScenarioSet, after: ScenarioSet) -> Basis | None:
+    """The basis with every scenario where its label is now; without labels, where its returns are."""
+    if before is after or before.source is after.source:
+        return basis
+    old, new = before.index, after.index
+    if isinstance(old, pd.RangeIndex) and old.equals(new):
+        if before.source.matrix is None or after.source.matrix is None or not len(basis.scenarios):
+            return basis
+        last = int(basis.scenarios[-1])
+        row, matrix = before.source.matrix[last], after.source.matrix
+        same = np.flatnonzero(matrix[:, 0] == row[0])
+        same = same[(matrix[same] == row).all(axis=1)]
+        shift = 0 if not len(same) or (same == last).any() else int(same[np.abs(same - last).argmin()]) - last
+        moved = np.arange(len(old)) + shift
+        return basis if shift == 0 else basis.renumbered(np.where((moved >= 0) & (moved < len(new)), moved, -1))
+    if old.equals(new):
+        return basis
+    return basis.renumbered(new.get_indexer(old)) if old.is_unique and new.is_unique else None
 
 
 class _Search:
@@ -174,11 +196,7 @@ def _guess(problem: Problem, previous: Result) -> Guess | None:
         price = previous.cap_prices
     same = old.betas == new.betas and old.program.shape[2:] == new.program.shape[2:]
     if previous.basis is not None and same:
-        before, after = previous.problem.scenarios.index, problem.scenarios.index
-        if before is after or before.equals(after):
-            basis = previous.basis
-        elif before.is_unique and after.is_unique:
-            basis = previous.basis.renumbered(after.get_indexer(before))
+        basis = _moved(previous.basis, previous.problem.scenarios, problem.scenarios)
     return Guess(weights, basis, price)
 
 

@@ -213,3 +213,30 @@ def test_a_warm_start_from_anything_else_is_harmless_or_refused() -> None:
         po.optimize(po.Problem(elsewhere, -po.CVaR(0.9), [po.Budget(), po.Bounds()]), warm_start=answer)
     with pytest.raises(po.InputError, match="warm_start takes a Result"):
         po.optimize(base, warm_start=answer.weights)  # type: ignore[arg-type]
+
+
+def test_a_window_without_labels_is_recognised_by_its_returns() -> None:
+    rng = np.random.default_rng(6)
+    returns = 0.01 * rng.standard_t(4, (230, 8)) + 1e-3 * rng.normal(size=8)
+    step = po.Problem(po.ScenarioSet(returns[:200], assets=ASSETS), po.ExpectedReturn() - po.CVaR(0.95), [po.Budget()])
+    loop = po.Resolver(step.replace(constraints=[po.Budget(), po.Bounds(0.0, 0.4)]))
+    first = loop.solve()
+    counts = []
+    for i in range(1, 25):
+        result = loop.solve({"scenarios": po.ScenarioSet(returns[i : i + 200], assets=ASSETS)})
+        assert result.objective == pytest.approx(po.optimize(loop.problem).objective, rel=1e-10)
+        counts.append(result.iterations)
+    assert np.mean(counts) < 0.5 * first.iterations
+
+
+def test_a_resolver_keeps_its_problem_when_a_change_is_refused() -> None:
+    loop = po.Resolver(problem())
+    before = loop.solve().objective
+    with pytest.raises(po.InputError, match="Turnover"):
+        loop.solve({"Turnover.limit": -1.0})
+    assert loop.solve().objective == pytest.approx(before, rel=1e-12)
+    held = loop.solve({"holdings": loop.result.weights, "Turnover.limit": 0.0})  # type: ignore[union-attr]
+    assert held.objective == pytest.approx(before + 0.0005 * 0.0, abs=1e-3)
+    with pytest.raises(po.InfeasibleError):
+        loop.solve({"Budget.total": 7.0})
+    assert loop.solve({"Budget.total": 1.0}).status is po.Status.optimal
