@@ -45,6 +45,9 @@ SMALL = 2.5  # a problem with fewer scenarios than this many bands is solved wit
 CELLS = 120_000  # and so is one with fewer returns than this, or than WARM_CELLS from a basis that is nearly right
 WARM_CELLS = 500_000
 LOADED_CELLS = 2_000_000  # returns of a streamed set that may be read into memory as a whole
+LEVEL = 10  # a sample of this many bands comes before all scenarios where those are five times as many
+ROUGH = 1e-3  # gap at which the sample is good enough
+FAR, NEAR = 0.5, 0.07  # first radius of the trust region, relative to the largest weight
 NEWTON_STEPS = 200  # most steps of the interior point
 
 
@@ -93,8 +96,8 @@ class _Effort:
 
 
 def band_size(scenarios: int, assets: int, blocks: int) -> int:
-    """Scenarios kept as hinges."""
-    return blocks * max(256, 4 * assets, int(1.5 * np.sqrt(scenarios * assets)))
+    """Scenarios kept as hinges: the geometric mean of S and N, where solving and verifying cost about the same."""
+    return blocks * max(256, 4 * assets, int(np.sqrt(scenarios * assets)))
 
 
 def by_vertices(compiled: Compiled, gap: float, limit: int, guess: Guess | None = None) -> Attempt:
@@ -106,7 +109,7 @@ def by_vertices(compiled: Compiled, gap: float, limit: int, guess: Guess | None 
     weights = compiled.program.start if guess is None else guess.weights
     cells = CELLS if effort.basis is None else WARM_CELLS
     if m and s > SMALL * size and s * n > cells:
-        found, weights = _Bands(compiled, gap, size, effort).solve(guess)
+        found, weights = _Bands(compiled, gap, size, effort, guess).solve()
         if found is not None:
             return effort.attempt(found)
         if effort.iterations >= limit:
@@ -192,7 +195,8 @@ class _Value(NamedTuple):
 class _Bands:
     """The rounds of one problem: losses of all scenarios, a band around their quantile, a vertex of the band."""
 
-    def __init__(self, compiled: Compiled, gap: float, size: int, effort: _Effort) -> None:
+    def __init__(self, compiled: Compiled, gap: float, size: int, effort: _Effort, guess: Guess | None) -> None:
+        self.guess = guess
         self.compiled = compiled
         self.p = compiled.program
         self.source = compiled.source
@@ -201,12 +205,13 @@ class _Bands:
         self.size = size
         self.effort = effort
         self.price = np.zeros_like(self.p.cvar_cap)
+        self.deep = guess is None and self.s > 5 * LEVEL * self.size
 
-    def solve(self, guess: Guess | None) -> tuple[Solution | None, FloatArray]:
+    def solve(self) -> tuple[Solution | None, FloatArray]:
         """(solution, or None where the rounds did not settle; best weights)."""
         p, effort = self.p, self.effort
-        weights, sizes = self._begin(guess)
-        radius = 0.5 * max(float(np.abs(weights).max(initial=0.0)), 1e-3)
+        weights, sizes = self._begin(self.guess)
+        radius = (NEAR if self.deep else FAR) * max(float(np.abs(weights).max(initial=0.0)), 1e-3)
         keep = np.empty(0, dtype=np.intp) if effort.basis is None else effort.basis.scenarios
         keep = keep[keep >= 0]
         centre, losses, here = weights, np.empty(0), None
@@ -251,15 +256,26 @@ class _Bands:
 
     def _begin(self, guess: Guess | None) -> tuple[FloatArray, scaling.Scale]:
         """First weights, from a guess or a subsample, and the sizes to divide programs by."""
-        p = self.p
-        sample = np.sort(np.random.default_rng(SEED).choice(self.s, self.size, replace=False, shuffle=False))
+        p, effort = self.p, self.effort
+        count = LEVEL * self.size if self.deep else self.size
+        sample = np.sort(np.random.default_rng(SEED).choice(self.s, count, replace=False, shuffle=False))
         small = self._subsample(sample)
         sizes = scaling.measure(small)
         if guess is not None:
             self.price = 2.0 * guess.cap_price
             return np.clip(guess.weights, p.lower, p.upper), sizes
-        first = self.effort.descend(small, sizes, p.start, sample)
-        self.effort.basis = None
+        if self.deep:
+            # the sample is large itself: its own rounds are cheap, and end near the answer
+            before, effort.passes = effort.passes, 0.0
+            sampled = replace(self.compiled, program=small, source=InMemory(small.returns))
+            rounds = _Bands(sampled, ROUGH, self.size, effort, None)
+            _, weights = rounds.solve()
+            effort.passes = before + effort.passes * count / self.s
+            effort.basis = None if effort.basis is None else effort.basis.renumbered(sample)
+            self.price = rounds.price
+            return weights, sizes
+        first = effort.descend(small, sizes, p.start, sample)
+        effort.basis = None
         if int(first.status) != CONVERGED:
             return p.start, sizes
         # a merit function has to charge more for a CVaR above its cap than the cap's own multiplier
@@ -267,8 +283,12 @@ class _Bands:
         return np.clip(first.weights, p.lower, p.upper), sizes
 
     def _rows(self, index: IntArray) -> FloatArray:
-        self.effort.passes += len(index) / self.s
+        self._count(len(index))
         return self.source.rows(index)
+
+    def _count(self, rows: int) -> None:
+        """Streamed scenarios have to be read, or made, even where few are wanted."""
+        self.effort.passes += 1.0 if self.source.matrix is None else rows / self.s
 
     def _losses(self, weights: FloatArray) -> FloatArray:
         self.effort.passes += 1.0
@@ -323,7 +343,7 @@ class _Bands:
             measure = np.zeros(self.s)
             measure[rows] = density
             linear[b] = p.cvar_linear[b] - self.source.pull(measure[None])[0]
-            self.effort.passes += len(rows) / self.s
+            self._count(len(rows))
             beyond.append(rows)
         mass = p.cvar_density[:, band].sum(axis=1)
         if (level <= 1e-12).any() or (level >= mass * (1.0 - 1e-12)).any():

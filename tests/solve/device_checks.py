@@ -21,7 +21,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import portfolioopt as po
 from portfolioopt.scenarios import with_sure_asset
 from portfolioopt.solve import methods
-from portfolioopt_kernels import CONVERGED, HingeProgram, Settings, Solution, scaling, sharded, solve, vertex
+from portfolioopt_kernels import (
+    CONVERGED,
+    ITERATION_LIMIT,
+    HingeProgram,
+    Settings,
+    Solution,
+    scaling,
+    sharded,
+    solve,
+    vertex,
+)
 
 ASSETS = [f"A{i:02d}" for i in range(12)]
 
@@ -121,8 +131,8 @@ def kernels() -> None:
     start = vertex.Start(scaled.start, np.zeros(n + m, np.int32), np.zeros((n + m, n + m)), np.asarray(False))
     mesh = Mesh(np.array(jax.devices()), ("scenarios",))
 
-    def descend(p: HingeProgram) -> Solution:
-        return vertex.descend(p, jax.tree.map(jnp.asarray, start), 5000, caps_move=True)[0]
+    def descend(p: HingeProgram, limit: Any) -> Solution:
+        return vertex.descend(p, jax.tree.map(jnp.asarray, start), limit, caps_move=True)[0]
 
     def spread(p: HingeProgram) -> HingeProgram:
         placed = {name: NamedSharding(mesh, PartitionSpec()) for name in vars(p)}
@@ -130,12 +140,20 @@ def kernels() -> None:
         placed["cvar_density"] = NamedSharding(mesh, PartitionSpec(None, "scenarios"))
         return HingeProgram(**{name: jax.device_put(array, placed[name]) for name, array in vars(p).items()})
 
+    def interior(p: HingeProgram, limit: Any) -> Solution:
+        return solve(p, Settings(max_iterations=limit))
+
     with jax.enable_x64(True):
-        for kernel, p in ((descend, scaled), (lambda p: solve(p, Settings()), program)):
-            many, one = jax.jit(kernel)(spread(p)), jax.jit(kernel)(p)
-            assert int(many.status) == int(one.status) == CONVERGED
-            np.testing.assert_allclose(many.weights, one.weights, rtol=0, atol=1e-12)
-            np.testing.assert_allclose(many.cvar_cap_dual, one.cvar_cap_dual, rtol=1e-9, atol=1e-12)
+        # the last steps of an interior point magnify rounding by the condition of its matrices, the first do not
+        for kernel, p, limit, status, places in (
+            (descend, scaled, 5000, CONVERGED, 1e-12),
+            (interior, program, 6, ITERATION_LIMIT, 1e-12),
+            (interior, program, 200, CONVERGED, 1e-7),
+        ):
+            many, one = jax.jit(kernel)(spread(p), limit), jax.jit(kernel)(p, limit)
+            assert int(many.status) == int(one.status) == status
+            np.testing.assert_allclose(many.weights, one.weights, rtol=0, atol=places)
+            np.testing.assert_allclose(many.scenario_dual, one.scenario_dual, rtol=0, atol=places)
 
 
 # -- two processes -----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import pytest
 import portfolioopt as po
 from portfolioopt.solve import cache
 from portfolioopt_kernels import CONVERGED, Settings, scaling, solve, vertex
+from portfolioopt_kernels.sharded import Device
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("device_checks.py")
@@ -125,7 +126,7 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, monkeypatch: py
 
 
 # -- GPU ---------------------------------------------------------------------------------------------------------
-def gpus() -> list[jax.Device]:
+def gpus() -> list[Device]:
     try:
         return jax.devices("gpu")
     except RuntimeError:
