@@ -34,6 +34,7 @@ PENALTY = 1e4  # slope of hard elements, in scaled units; far above any sensible
 REFRESH = 50  # pivots between two recomputations of everything from the basis
 OPTIMAL = 1e-9  # price beyond its limit, relative to the largest objective coefficient, that counts as within
 TINY = 1e-9  # rate below which an element counts as parallel to the edge
+PATIENCE = 8  # pivots per element of the basis after which the choice is left to chance in part
 NEWTON = 8  # attempts to bring a basis from elsewhere back onto its caps
 
 LOWER, UPPER, PIN, REFERENCES = 0, 1, 2, 3  # kinks of an asset, in this order; one per L1 block from REFERENCES on
@@ -239,11 +240,22 @@ def _kinks_of(e: Elements, basis: Array, constant: Array) -> Array:
     return jnp.concatenate([e.kink[:caps], allowed])[basis]
 
 
+def _invert(matrix: Float[Array, "n n"], guess: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """The transposed inverse: the guess, one Newton-Schulz step from it, or a factorisation, as good as it takes."""
+    eye = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    error = eye - jnp.matmul(guess, matrix.T, precision=PRECISION)
+    size = jnp.max(jnp.sum(jnp.abs(error), axis=1))
+    near = [
+        lambda: guess,
+        lambda: guess + jnp.matmul(error, guess, precision=PRECISION),
+        lambda: jnp.linalg.inv(matrix).T,
+    ]
+    return lax.switch(jnp.where(size < 1e-11, 0, jnp.where(size < 1e-4, 1, 2)), near)  # NaN is not near
+
+
 def _refresh(e: Elements, state: State) -> State:
-    """Recompute inverse (one Newton-Schulz step), vertex, residuals and gradients from the basis."""
-    matrix = jax.vmap(partial(_normal, e, state.gradient))(state.basis)
-    x = state.inverse
-    x = 2.0 * x - jnp.matmul(jnp.matmul(x, matrix.T, precision=PRECISION), x, precision=PRECISION)
+    """Recompute inverse, vertex, residuals and gradients from the basis."""
+    x = _invert(jax.vmap(partial(_normal, e, state.gradient))(state.basis), state.inverse)
     _, _, constant = _gradients(e, state.side)
     z = _kinks_of(e, state.basis, constant) @ x
     basic = state.side == 0
@@ -309,22 +321,10 @@ def _cold(e: Elements, w: Float[Array, " N"]) -> State:
     )
 
 
-def _invert(matrix: Float[Array, "n n"], guess: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The transposed inverse, by one Newton-Schulz step where the guess is near, by factorisation where it is not."""
-    eye = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-    error = eye - jnp.matmul(guess, matrix.T, precision=PRECISION)
-    near = jnp.max(jnp.sum(jnp.abs(error), axis=1)) < 1e-4  # False for NaN
-    return lax.cond(
-        near,
-        lambda: guess + jnp.matmul(error, guess, precision=PRECISION),
-        lambda: jnp.linalg.inv(matrix).T,
-    )
-
-
 def _warm(e: Elements, start: Start) -> tuple[State, Bool[Array, ""]]:
     """The vertex of a given basis, and whether it is one."""
     p = e.program
-    s, n, m, _, _ = p.shape
+    s, _, m, _, _ = p.shape
     kinks, _, caps, j, _, size = sizes(p)
     blocks = e.weight.shape[0]
     basis = start.basis
@@ -382,6 +382,9 @@ def _choose(e: Elements, state: State) -> Choice:
     excess = jnp.maximum(over, under)
     length = jnp.sum(state.inverse * state.inverse, axis=1)
     score = jnp.where(excess > OPTIMAL, excess * excess / length, 0.0)
+    # after so many pivots it may be going in circles between tied elements, which chance breaks
+    chance = jnp.abs(jnp.sin(12.9898 * (1.0 + jnp.arange(y.shape[0])) * (1.0 + state.pivots)))
+    score = jnp.where(state.pivots > PATIENCE * y.shape[0], score * (0.01 + chance), score)
     slot = jnp.argmax(score).astype(jnp.int32)
     return Choice(slot, over[slot] > under[slot], loose, ~(score[slot] > 0.0))
 

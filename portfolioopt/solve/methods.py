@@ -48,6 +48,7 @@ LOADED_CELLS = 2_000_000  # returns of a streamed set that may be read into memo
 LEVEL = 10  # a sample of this many bands comes before all scenarios where those are five times as many
 ROUGH = 1e-3  # gap at which the sample is good enough
 FAR, NEAR = 0.5, 0.07  # first radius of the trust region, relative to the largest weight
+PIVOTS = 15  # most pivots of one descent, per asset and block; a quarter of it is plenty
 NEWTON_STEPS = 200  # most steps of the interior point
 
 
@@ -84,7 +85,8 @@ class _Effort:
     def descend(
         self, program: HingeProgram, sizes: scaling.Scale, weights: FloatArray, scenarios: IntArray
     ) -> Solution:
-        found = descend(program, sizes, weights, self.basis, scenarios, max(self.limit - self.iterations, 0))
+        most = PIVOTS * (program.shape[1] + program.shape[2] + 20)
+        found = descend(program, sizes, weights, self.basis, scenarios, min(self.limit - self.iterations, most))
         self.iterations += int(found.solution.iterations)
         self.compile_seconds += found.compile_seconds
         self.solve_seconds += found.solve_seconds
