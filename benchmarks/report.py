@@ -94,6 +94,7 @@ def _page(payloads: dict[str, Record], pictures: dict[str, list[tuple[str, str]]
         "## Method",
         METHOD.format(**first["settings"]),
     ]
+    parts += [payload["settings"]["note"] for payload in payloads.values() if "note" in payload["settings"]]
     for name, payload in payloads.items():
         title, module = SECTIONS[name]
         parts += [f"## {title}", f"{(module.__doc__ or '').strip()}", _machine(payload["machine"])]

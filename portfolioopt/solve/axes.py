@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any, cast
@@ -12,8 +12,29 @@ import pandas as pd
 
 from portfolioopt.errors import InputError, unknown_names
 from portfolioopt.problem import Objective, Problem
+from portfolioopt.scenarios import ScenarioSet
 
-Change = Callable[[Problem, Any], Problem]
+
+@dataclass(frozen=True)
+class Draft:
+    """What a problem is made of, so that several changes cost one compilation."""
+
+    scenarios: ScenarioSet
+    objective: Objective
+    constraints: tuple[Any, ...]
+    holdings: Any
+
+    @classmethod
+    def of(cls, problem: Problem) -> Draft:
+        """The parts of a problem."""
+        return cls(problem.scenarios, problem.objective, problem.constraints, problem.holdings)
+
+    def problem(self) -> Problem:
+        """The problem made of them."""
+        return Problem(self.scenarios, self.objective, self.constraints, holdings=self.holdings)
+
+
+Change = Callable[[Draft, Any], Draft]
 
 
 @dataclass(frozen=True)
@@ -25,12 +46,28 @@ class Axis:
     choices: tuple[Any, ...]
     change: Change
 
-    def put(self, problem: Problem, position: int) -> Problem:
-        """The problem with one of the values in place."""
+    def named(self, position: int) -> str:
+        """One of the values in words, for errors."""
+        return f"{self.name}, value {self.labels[position]!r}"
+
+
+def changed(problem: Problem, choices: Iterable[tuple[Axis, int]]) -> Problem:
+    """The problem with one value of each axis in place.
+
+    Raises InputError naming the value that is refused, or all of them where they are refused together.
+    """
+    draft = Draft.of(problem)
+    # windows first: holdings and probabilities given for them must meet them
+    ordered = sorted(choices, key=lambda choice: choice[0].name != "scenarios")
+    for axis, position in ordered:
         try:
-            return self.change(problem, self.choices[position])
+            draft = axis.change(draft, axis.choices[position])
         except InputError as error:
-            raise InputError(f"{self.name}, value {self.labels[position]!r}: {error}") from error
+            raise InputError(f"{axis.named(position)}: {error}") from error
+    try:
+        return draft.problem()
+    except InputError as error:
+        raise InputError(f"{'; '.join(axis.named(position) for axis, position in ordered)}: {error}") from error
 
 
 def axis(problem: Problem, name: str, values: Any) -> Axis:
@@ -60,9 +97,9 @@ def _label(value: Any, position: int) -> Any:
 def _change(problem: Problem, name: str) -> Change:
     match name:
         case "holdings":
-            return lambda p, value: p.replace(holdings=value)
+            return lambda p, value: replace(p, holdings=value)
         case "probabilities":
-            return lambda p, value: p.replace(scenarios=p.scenarios.reweighted(value))
+            return lambda p, value: replace(p, scenarios=p.scenarios.reweighted(value))
         case "scenarios":
             return _change_scenarios
     target, dot, field = name.rpartition(".")
@@ -84,22 +121,22 @@ def _change(problem: Problem, name: str) -> Change:
     raise _unknown(problem, name)
 
 
-def _change_scenarios(problem: Problem, value: Any) -> Problem:
+def _change_scenarios(draft: Draft, value: Any) -> Draft:
     if isinstance(value, slice):
         if value.step not in (None, 1) or value.start is None or value.stop is None:
             raise InputError(f"a window is slice(first, last), was {value!r}")
-        return problem.replace(scenarios=problem.scenarios.window(value.start, value.stop))
-    return problem.replace(scenarios=value)
+        return replace(draft, scenarios=draft.scenarios.window(value.start, value.stop))
+    return replace(draft, scenarios=value)
 
 
-def _with_constraint(problem: Problem, position: int, field: str, value: Any) -> Problem:
-    constraints = list(problem.constraints)
+def _with_constraint(draft: Draft, position: int, field: str, value: Any) -> Draft:
+    constraints = list(draft.constraints)
     constraints[position] = replace(constraints[position], **{field: value})
-    return problem.replace(constraints=constraints)
+    return replace(draft, constraints=tuple(constraints))
 
 
-def _with_term(problem: Problem, position: int, field: str, value: Any) -> Problem:
-    parts = list(problem.objective.parts)
+def _with_term(draft: Draft, position: int, field: str, value: Any) -> Draft:
+    parts = list(draft.objective.parts)
     coefficient, term = parts[position]
     if field == "weight":
         if not isinstance(value, Real) or not np.isfinite(float(value)):
@@ -110,7 +147,7 @@ def _with_term(problem: Problem, position: int, field: str, value: Any) -> Probl
         parts[position] = (-weight if term.penalty else weight, term)
     else:
         parts[position] = (coefficient, replace(cast(Any, term), **{field: value}))
-    return problem.replace(objective=Objective(tuple(parts)))
+    return replace(draft, objective=Objective(tuple(parts)))
 
 
 def _fields(item: Any) -> set[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from portfolioopt.errors import InputError
 from portfolioopt.problem import Problem
 
-from .axes import axis
+from .axes import axis, changed
 from .optimize import optimize
 from .result import Result
 
@@ -51,11 +51,10 @@ class Resolver:
         InputError
             For unknown names and refused values; nothing is changed then. SolveError as :func:`optimize`.
         """
-        problem = self.problem
-        for name, value in (changes or {}).items():
-            problem = axis(problem, name, {"new": value}).put(problem, 0)
-        self.problem = problem
-        result = optimize(problem, warm_start=self.result, **self._options)
+        if changes:
+            new = [(axis(self.problem, name, {"new": value}), 0) for name, value in changes.items()]
+            self.problem = changed(self.problem, new)
+        result = optimize(self.problem, warm_start=self.result, **self._options)
         if result.weights is not None:
             self.result = result
         return result

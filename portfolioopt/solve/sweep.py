@@ -22,7 +22,7 @@ from portfolioopt.errors import InputError, SolveError
 from portfolioopt.problem import Compiled, CVaR, ExpectedReturn, Objective, Problem, ReturnTarget
 from portfolioopt_kernels import CONVERGED, Solution, exchange
 
-from .axes import Axis, axis
+from .axes import Axis, axis, changed
 from .certificate import Certificate, evaluate
 from .engine import Chain
 from .optimize import VIOLATION_TOLERANCE, optimize
@@ -231,10 +231,7 @@ def frontier(
 
 # -- points ------------------------------------------------------------------------------------------------------
 def _problem(problem: Problem, axes: list[Axis], position: tuple[int, ...]) -> Problem:
-    # windows first: holdings and probabilities given for them must meet them
-    for a, i in sorted(zip(axes, position, strict=True), key=lambda pair: pair[0].name != "scenarios"):
-        problem = a.put(problem, i)
-    return problem
+    return changed(problem, zip(axes, position, strict=True))
 
 
 def _snake(lengths: list[int]) -> list[int]:
@@ -251,9 +248,10 @@ def _snake(lengths: list[int]) -> list[int]:
 
 
 class _Variants:
-    """Compiled problems of all points, put together from those that differ in one axis only."""
+    """Compiled problems of all points, put together from those that differ in one axis only where these are fewer."""
 
-    def __init__(self, problem: Problem, axes: list[Axis]) -> None:
+    def __init__(self, problem: Problem, axes: list[Axis], points: int) -> None:
+        self.piecewise = points > sum(len(a.choices) for a in axes)
         self.problem = problem
         self.axes = axes
         self.base = _pieces(problem.compiled)
@@ -261,22 +259,22 @@ class _Variants:
 
     def at(self, position: tuple[int, ...]) -> Compiled:
         """The compiled problem of a point."""
-        if len(self.axes) > 1:
+        if self.piecewise:
             merged: dict[str, Any] = {}
             for number, i in enumerate(position):
-                changed = self._changed(number, i)
-                if changed is None or (merged.keys() & changed.keys()) - _LOOSE:
+                moved = self._moved(number, i)
+                if moved is None or (merged.keys() & moved.keys()) - _LOOSE:
                     break
-                merged |= changed
+                merged |= moved
             else:
                 return _assemble(self.problem.compiled, merged)
         return _problem(self.problem, self.axes, position).compiled
 
-    def _changed(self, number: int, i: int) -> dict[str, Any] | None:
+    def _moved(self, number: int, i: int) -> dict[str, Any] | None:
         """Pieces that one value changes; None where it changes what there is."""
         key = (number, i)
         if key not in self._single:
-            pieces = _pieces(self.axes[number].put(self.problem, i).compiled)
+            pieces = _pieces(changed(self.problem, [(self.axes[number], i)]).compiled)
             if pieces.keys() != self.base.keys():
                 self._single[key] = None
             else:
@@ -292,11 +290,11 @@ def _pieces(compiled: Compiled) -> dict[str, Any]:
     return program | terms | lines | rest
 
 
-def _assemble(base: Compiled, changed: dict[str, Any]) -> Compiled:
-    program = {name[8:]: value for name, value in changed.items() if name.startswith("program.")}
+def _assemble(base: Compiled, moved: dict[str, Any]) -> Compiled:
+    program = {name[8:]: value for name, value in moved.items() if name.startswith("program.")}
     terms, lines = list(base.terms), list(base.lines)
     rest = {}
-    for name, value in changed.items():
+    for name, value in moved.items():
         head, _, tail = name.partition(".")
         if head == "terms":
             terms[int(tail)] = value
@@ -338,7 +336,7 @@ def _solve(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Records of all points, in the order in which they are done."""
     s, n = problem.scenarios.n_scenarios, problem.scenarios.n_assets
-    variants = _Variants(problem, axes)
+    variants = _Variants(problem, axes, len(positions))
     source = problem.scenarios.source
     chained = source.matrix is not None and problem.compiled.betas and not _replaces_scenarios(axes)
     if not chained or _window_length(axes, s) * n > CELLS:
