@@ -28,7 +28,7 @@ run: $(READY)
 	$(BIN)/portfolioopt optimize $(CONFIG)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -89,7 +89,8 @@ def _page(payloads: dict[str, Record], pictures: dict[str, list[tuple[str, str]]
     parts = [
         "# Benchmarks",
         "Measured by `make bench`; this page is rendered from the files in `benchmarks/results`.",
-        f"Aims: {reached} reached, {missed} missed, {len(goals) - reached - missed} not measured.",
+        f"Aims: {reached} reached, {missed} missed, {len(goals) - reached - missed} not measured. "
+        "[performance.md](performance.md) says where the time goes, and why.",
         tables.goals(goals).markdown(),
         "## Method",
         METHOD.format(**first["settings"]),

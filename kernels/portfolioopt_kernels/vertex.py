@@ -645,8 +645,12 @@ def _solution(e: Elements, state: State, y: Array, factors: Array, status: Array
         .set(jnp.clip(y, scale[state.basis] * e.low[state.basis], scale[state.basis] * e.high[state.basis]))
     )
     eta = price[caps:]
+    # a weight that lies at a kink is that number, not one that rounding has made of it
+    held = (state.basis >= kinks) & (state.basis < rows)
+    asset = jnp.where(held, (state.basis - kinks) % n, n)
+    weights = state.z[:n].at[asset].set(e.kink[state.basis], mode="drop")
     return Solution(
-        weights=state.z[:n],
+        weights=weights,
         var=state.z[n:],
         scenario_dual=-price[:kinks].reshape(m, s),
         row_dual=price[rows:caps].reshape(2, c).sum(axis=0),

@@ -6,10 +6,13 @@ nothing but NumPy leaves it.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -77,8 +80,12 @@ class _QuietBlas:
 _LIMIT = 20_000  # pivots of one problem of a chain
 _VARYING = [name for name in HingeProgram.__dataclass_fields__ if name not in ("returns", "start")]
 
+_MOST_MAPS = 0.6  # of the memory maps a process may have; a compiled kernel takes up to a thousand of 65,530
+
 _quiet_blas = _QuietBlas()
-_executables: dict[tuple[Any, ...], jax.stages.Compiled] = {}
+_executables: OrderedDict[tuple[Any, ...], jax.stages.Compiled] = OrderedDict()  # the latest used comes last
+_executables_lock = threading.Lock()
+_compilations = 0
 
 
 def interior_point(program: HingeProgram, settings: Settings) -> Run:
@@ -212,13 +219,14 @@ def call(kernel: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float
         leaves, structure = jax.tree.flatten(arguments)
         device = jax.config.jax_default_device or jax.local_devices()[0]  # pyright: ignore[reportAttributeAccessIssue]
         key = (kernel, structure, tuple((np.shape(leaf), leaf.dtype.str) for leaf in leaves), device)
-        compiled = _executables.get(key)
         compile_seconds = 0.0
+        with _executables_lock:
+            compiled = _executables.get(key)
+            if compiled is not None:
+                _executables.move_to_end(key)
         if compiled is None:
             start = time.perf_counter()
-            shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), arguments)
-            with cache.hold():
-                compiled = _executables[key] = jax.jit(kernel).lower(*shapes).compile()
+            compiled = _compile(key, kernel, arguments)
             compile_seconds = time.perf_counter() - start
         start = time.perf_counter()
         with _quiet_blas.hold():
@@ -226,9 +234,35 @@ def call(kernel: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float
         return jax.tree.map(np.asarray, result), compile_seconds, time.perf_counter() - start
 
 
-def compiled_shapes() -> int:
-    """How many kernels have been compiled so far in this process, one per shape."""
-    return len(_executables)
+def _compile(key: tuple[Any, ...], kernel: Callable[..., Any], arguments: tuple[Any, ...]) -> jax.stages.Compiled:
+    global _compilations
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), arguments)
+    with cache.hold():
+        # A function of its own, because JAX keeps what it compiled for as long as the function lives.
+        compiled = jax.jit(lambda *given: kernel(*given)).lower(*shapes).compile()
+    with _executables_lock:
+        _compilations += 1
+        _executables[key] = compiled
+        if _maps_used() > _MOST_MAPS:
+            for _ in range((len(_executables) + 1) // 2):
+                _executables.popitem(last=False)
+            gc.collect()
+    return compiled
+
+
+def _maps_used() -> float:
+    """Share of the memory maps that Linux allows a process; beyond them it is ended. 0 where there is no such limit."""
+    try:
+        most = int(Path("/proc/sys/vm/max_map_count").read_text())
+        with Path("/proc/self/maps").open("rb") as lines:
+            return sum(1 for _ in lines) / most
+    except OSError:
+        return 0.0
+
+
+def compilations() -> int:
+    """How many times a kernel has been compiled so far in this process."""
+    return _compilations
 
 
 def _interior_point(settings: Settings, program: HingeProgram) -> Solution:

@@ -11,7 +11,7 @@ import pandas as pd
 from portfolioopt.errors import InfeasibleError, InputError, SolveError, StalledError, UnboundedError
 from portfolioopt.problem import Problem
 from portfolioopt.scenarios import ScenarioSet
-from portfolioopt_kernels import ITERATION_LIMIT
+from portfolioopt_kernels import ITERATION_LIMIT, HingeProgram
 
 from .basis import Basis
 from .certificate import Certificate, Evaluation, evaluate
@@ -110,6 +110,14 @@ def _moved(basis: Basis, before: ScenarioSet, after: ScenarioSet) -> Basis | Non
     return basis.renumbered(new.get_indexer(old)) if old.is_unique and new.is_unique else None
 
 
+def tidy(weights: np.ndarray, program: HingeProgram) -> np.ndarray:
+    """Weights within their bounds, and exactly at a reference that only rounding keeps them from."""
+    weights = np.clip(np.nan_to_num(weights), program.lower, program.upper)
+    for reference in program.l1_reference:
+        weights = np.where(np.abs(weights - reference) <= 1e-14, reference, weights)
+    return weights
+
+
 class _Search:
     """Attempts at one problem, and the best of them."""
 
@@ -125,8 +133,7 @@ class _Search:
         """Certify an attempt and keep it if it is the best so far."""
         start = time.perf_counter()
         compiled = self.problem.compiled
-        p = compiled.program
-        weights = np.clip(np.nan_to_num(attempt.solution.weights), p.lower, p.upper)
+        weights = tidy(attempt.solution.weights, compiled.program)
         evaluation = evaluate(compiled, weights, attempt.solution)
         if self._best is None or self._merit(evaluation.certificate) < self._merit(self._best[2].certificate):
             self._best = attempt, weights, evaluation

@@ -25,7 +25,7 @@ from portfolioopt_kernels import CONVERGED, Solution, exchange
 from .axes import Axis, axis, changed
 from .certificate import Certificate, evaluate
 from .engine import Chain
-from .optimize import VIOLATION_TOLERANCE, optimize
+from .optimize import VIOLATION_TOLERANCE, optimize, tidy
 from .result import Result, Status
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -424,8 +424,7 @@ def _certified(compiled: Compiled, solution: Solution, tolerance: float) -> dict
     """The record of a point whose solution is good enough."""
     if int(solution.status) != CONVERGED:
         return None
-    p = compiled.program
-    weights = np.clip(np.nan_to_num(solution.weights), p.lower, p.upper)
+    weights = tidy(solution.weights, compiled.program)
     evaluation = evaluate(compiled, weights, solution)
     c = evaluation.certificate
     if not (abs(c.gap) <= tolerance and c.max_violation <= VIOLATION_TOLERANCE):

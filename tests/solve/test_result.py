@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import weakref
+from collections import OrderedDict
 from pathlib import Path
 
 import jax
@@ -14,7 +16,8 @@ import pandas as pd
 import pytest
 
 import portfolioopt as po
-from portfolioopt.solve.engine import compiled_shapes
+from portfolioopt.solve import engine
+from portfolioopt.solve.engine import compilations
 from tests.oracles.references import check_certificate, violations
 
 ASSETS = pd.Index(["Ash", "Elm", "Fir", "Oak", "Yew"])
@@ -280,11 +283,11 @@ def test_a_user_who_works_in_double_precision_may_go_on_doing_so(result: po.Resu
 
 def test_one_shape_is_compiled_once() -> None:
     po.optimize(problem())
-    before = compiled_shapes()
+    before = compilations()
     for seed in range(1, 4):
         po.optimize(problem(seed))
     po.optimize(problem(), tolerance=1e-4, max_iterations=50)
-    assert compiled_shapes() == before
+    assert compilations() == before
 
 
 @pytest.mark.slow
@@ -298,12 +301,34 @@ def test_sizes_of_one_bucket_share_an_executable() -> None:
         return po.optimize(po.Problem(data, -po.CVaR(0.9), [po.Budget(), po.Bounds(), limits]))
 
     solve(248, 34, 2)
-    before = compiled_shapes()
+    before = compilations()
     for s, n, rows in ((241, 33, 2), (248, 33, 3), (244, 34, 3)):
         check_certificate(solve(s, n, rows))
-    assert compiled_shapes() == before
+    assert compilations() == before
     solve(249, 34, 2)
-    assert compiled_shapes() == before + 1
+    assert compilations() == before + 1
+
+
+def test_a_long_process_lets_go_of_the_kernels_it_used_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_executables", OrderedDict())
+    monkeypatch.setattr(engine, "_MOST_MAPS", 1.0)
+
+    def double(x: jax.Array) -> jax.Array:
+        return 2.0 * x
+
+    alive = []
+    for size in (1, 2, 3, 1, 4):
+        if size == 4:
+            assert engine._maps_used() > 0.0 or sys.platform != "linux"
+            monkeypatch.setattr(engine, "_maps_used", lambda: 1.1)
+        np.testing.assert_array_equal(engine.call(double, np.ones(size))[0], np.full(size, 2.0))
+        alive.append(weakref.ref(list(engine._executables.values())[-1]))
+    assert [reference() is not None for reference in alive] == [True, False, False, True, True]
+    before = compilations()
+    engine.call(double, np.ones(1))
+    assert compilations() == before
+    engine.call(double, np.ones(2))
+    assert compilations() == before + 1
 
 
 # -- the problem a result belongs to ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import portfolioopt as po
-from portfolioopt.solve.engine import compiled_shapes
+from portfolioopt.solve.engine import compilations
 from portfolioopt.solve.sweep import _snake
 
 ASSETS = [f"A{i}" for i in range(8)]
@@ -113,10 +113,10 @@ def test_many_points_in_several_lanes_and_a_file(tmp_path: Path) -> None:
 
 def test_a_second_sweep_compiles_nothing() -> None:
     po.sweep(problem(), {"CVaR.weight": [0.1, 0.2]})
-    before = compiled_shapes()
+    before = compilations()
     po.sweep(problem(), {"Turnover.limit": [0.3, 0.4], "Bounds.upper": [0.3, 0.5]})
     po.sweep(problem(), {"ExpectedReturn.mean": MEANS})
-    assert compiled_shapes() == before
+    assert compilations() == before
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ def test_a_sliding_window_begins_where_the_last_one_ended() -> None:
         assert previous.objective == pytest.approx(alone.objective, rel=1e-10)
         assert previous.status is po.Status.optimal
         cold, warm = cold + alone.iterations, warm + previous.iterations
-    shapes = compiled_shapes()
+    shapes = compilations()
     po.optimize(step, warm_start=previous)
-    assert compiled_shapes() == shapes
+    assert compilations() == shapes
     assert warm < 0.5 * cold
 
 
