@@ -141,7 +141,7 @@ def _block_values(data: Data, w: Array, t: Array, hinge: Hinges) -> Float[Array,
     distance = w[None, :] - p.l1_reference
     cvar = p.cvar_linear @ w + p.cvar_level * t + jnp.sum(data.rho.scenario * hinge.scenario, axis=1)
     fixed = data.idle * jnp.maximum(-distance, 0.0)
-    l1 = jnp.sum(p.l1_rate * distance + data.rho.l1 * hinge.l1 + fixed, axis=1)
+    l1 = p.l1_linear @ w + jnp.sum(p.l1_rate * distance + data.rho.l1 * hinge.l1 + fixed, axis=1)
     return jnp.concatenate([cvar, l1])
 
 
@@ -220,7 +220,7 @@ def init(data: Data) -> Iterate:
         - jnp.matmul(jnp.sum(jnp.where(live.scenario, q.scenario, 0.0), axis=0), p.returns, precision=PRECISION)
         - jnp.sum(jnp.where(live.l1, q.l1, 0.0), axis=0)
         + (data.weight + eta)[: p.cvar_level.shape[0]] @ p.cvar_linear
-        + (data.weight + eta)[p.cvar_level.shape[0] :] @ p.l1_rate
+        + (data.weight + eta)[p.cvar_level.shape[0] :] @ (p.l1_rate + p.l1_linear)
     )
     # dual feasible in the assets that have both bounds: z_lower - z_upper = gradient, product z z = price^2
     price = 0.1 * jnp.maximum(jnp.mean(jnp.abs(gradient)), 1e-2)
@@ -278,7 +278,8 @@ def _gap(data: Data, it: Iterate, margin: Hinges, dual_gradient: Array) -> tuple
         jnp.where(mask.row_has_upper, jnp.maximum(it.y, 0.0), 0.0)
         + jnp.where(mask.row_has_lower, jnp.minimum(it.y, 0.0), 0.0),
     )
-    reduced = p.linear + level[:m] @ p.cvar_linear - jnp.sum(repaired, axis=0) + y @ p.rows
+    fixed = level[:m] @ p.cvar_linear + level[m:] @ p.l1_linear
+    reduced = p.linear + fixed - jnp.sum(repaired, axis=0) + y @ p.rows
 
     low = jnp.where(jnp.isfinite(p.lower), p.lower, it.w - RADIUS)
     high = jnp.where(jnp.isfinite(p.upper), p.upper, it.w + RADIUS)
@@ -335,7 +336,7 @@ def _assemble(data: Data, it: Iterate, theta: Hinges, omega: Hinges, by_returns:
     product = _elementwise(lambda a, b: a * b, theta, omega)
     cvar_w = (by_returns[m:] - p.cvar_linear) * free[None, :]
     cvar_t = jnp.diag(jnp.sum(product.scenario, axis=1) - p.cvar_level)
-    l1_w = (product.l1 - p.l1_rate) * free[None, :]
+    l1_w = (product.l1 - p.l1_rate - p.l1_linear) * free[None, :]
     cap_border = -jnp.block([[cvar_w, cvar_t], [l1_w, jnp.zeros((l1_w.shape[0], m), l1_w.dtype)]])
     cap_border = jnp.where(mask.capped[:, None], cap_border, 0.0)
     # rho omega - theta omega^2 = rho omega theta x / q, written without the cancellation
@@ -573,7 +574,7 @@ def step(data: Data, settings: Settings, state: State) -> State:
     cap = jnp.where(mask.capped, data.cap, 0.0)
     res = Residuals(
         w=p.linear - jnp.sum(by_returns[:m], axis=0) - jnp.sum(jnp.where(live.l1, it.q.l1, 0.0), axis=0)
-        + level[:m] @ p.cvar_linear + level[m:] @ p.l1_rate + it.y @ p.rows - it.z_lower + it.z_upper,
+        + level[:m] @ p.cvar_linear + level[m:] @ (p.l1_rate + p.l1_linear) + it.y @ p.rows - it.z_lower + it.z_upper,
         t=level[:m] * p.cvar_level - jnp.sum(q_live, axis=1),
         x=_elementwise(lambda u, a, x, k: jnp.where(k, u + a - x, 0.0), it.u, margin, it.x, live),
         row=jnp.matmul(p.rows, it.w, precision=PRECISION) - it.a,

@@ -46,6 +46,7 @@ def pad(program: HingeProgram) -> HingeProgram:
         cvar_density=_grow(np.asarray(program.cvar_density), (len(program.cvar_density), to_s), 0.0),
         cvar_linear=assets(program.cvar_linear),
         l1_rate=assets(program.l1_rate),
+        l1_linear=assets(program.l1_linear),
         l1_reference=assets(program.l1_reference),
         rows=rows(assets(program.rows)),
         row_lower=rows(program.row_lower, -np.inf),

@@ -11,8 +11,12 @@ where every block :math:`H_b` is linear plus a weighted sum of hinges :math:`(x)
   With :math:`g = 0`, :math:`\tau = 1` and :math:`\rho_s = p_s/(1-\beta)` its minimum over t is the CVaR of the loss
   :math:`-R w` at level :math:`\beta`. Scenarios known to lie in the tail can be moved from the hinges into g and
   :math:`\tau`, scenarios known to lie outside can be left out;
-* an L1 block, :math:`H_a = \sum_i k_{ai} |w_i - w^0_{ai}|`, written as
-  :math:`\sum_i k_{ai}(w_i - w^0_{ai}) + 2 k_{ai} (w^0_{ai} - w_i)_+`: proportional costs, turnover, gross exposure.
+* an L1 block, :math:`H_a = g_a'w + \sum_i k_{ai} |w_i - w^0_{ai}|`, written as
+  :math:`g_a'w + \sum_i k_{ai}(w_i - w^0_{ai}) + 2 k_{ai} (w^0_{ai} - w_i)_+`: proportional costs, turnover, gross
+  exposure, and with :math:`g = \pm k` what counts on one side only, as buys or shorts do.
+
+Some of the weights may be auxiliary variables rather than holdings: their returns are zero. With them whatever is
+convex and piecewise linear in w can be written this way (a largest of several risks, a cap on a sum of risks, slack).
 """
 
 from __future__ import annotations
@@ -55,6 +59,8 @@ class HingeProgram(eqx.Module):
     """Upper limits on the CVaR, in units of return; inf for none."""
     l1_rate: Float[Dense, "A N"]
     """Rates k per unit of |w - reference|, non-negative."""
+    l1_linear: Float[Dense, "A N"]
+    """Gradient g of the part of the block that is linear in w."""
     l1_reference: Float[Dense, "A N"]
     """Reference weights."""
     l1_weight: Float[Dense, " A"]

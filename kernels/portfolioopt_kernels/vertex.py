@@ -192,7 +192,7 @@ def _gradients(e: Elements, side: Float[Array, " J"]) -> tuple[Float[Array, "B n
     row = slope[rows:caps].reshape(2, c).sum(axis=0)
     cvar_w = p.cvar_linear + jnp.matmul(scenario, p.returns, precision=PRECISION)
     cvar = jnp.concatenate([cvar_w, jnp.diag(p.cvar_level + scenario.sum(axis=1))], axis=1)
-    l1 = jnp.concatenate([asset[REFERENCES:], jnp.zeros((a, m), p.returns.dtype)], axis=1)
+    l1 = jnp.concatenate([p.l1_linear + asset[REFERENCES:], jnp.zeros((a, m), p.returns.dtype)], axis=1)
     hard = asset[:REFERENCES].sum(axis=0) + row @ p.rows
     constant = jnp.concatenate(
         [jnp.zeros((m,), p.returns.dtype), -jnp.sum(asset[REFERENCES:] * p.l1_reference, axis=1)]

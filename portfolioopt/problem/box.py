@@ -22,11 +22,14 @@ def implied_box(program: HingeProgram) -> tuple[FloatArray, FloatArray]:
     """
     lower, upper = np.array(program.lower), np.array(program.upper)
     given_lower, given_upper = lower.copy(), upper.copy()
-    for rate, reference, cap in zip(program.l1_rate, program.l1_reference, program.l1_cap, strict=True):
-        if np.isfinite(cap):
-            with np.errstate(divide="ignore"):
-                reach = np.where(rate > 0, cap / np.where(rate > 0, rate, 1.0), np.inf)
-            lower, upper = np.maximum(lower, reference - reach), np.minimum(upper, reference + reach)
+    blocks = zip(program.l1_rate, program.l1_linear, program.l1_reference, program.l1_cap, strict=True)
+    for rate, linear, reference, cap in blocks:
+        # k|w - r| + g(w - r) is a sum of what no asset can take below zero, where |g| <= k
+        if np.isfinite(cap) and (np.abs(linear) <= rate).all():
+            room = cap - float(linear @ reference)
+            up, down = rate + linear, rate - linear
+            upper = np.minimum(upper, np.where(up > 0, reference + room / np.where(up > 0, up, 1.0), np.inf))
+            lower = np.maximum(lower, np.where(down > 0, reference - room / np.where(down > 0, down, 1.0), -np.inf))
     for _ in range(_ROUNDS):
         before = lower, upper
         for row, low, high in zip(program.rows, program.row_lower, program.row_upper, strict=True):
@@ -61,12 +64,17 @@ def _propagate(row: FloatArray, limit: float, lower: FloatArray, upper: FloatArr
     return lower, upper
 
 
-def initial_weights(program: HingeProgram, lower: FloatArray, upper: FloatArray) -> FloatArray:
-    """A point inside the bounds (N,) that meets an equality on the sum of weights where there is one."""
-    n = len(lower)
+def initial_weights(program: HingeProgram, lower: FloatArray, upper: FloatArray, n: int) -> FloatArray:
+    """A point inside the bounds that meets an equality on the sum of the first n, the weights, where there is one."""
+    rest = np.clip(0.0, lower[n:], upper[n:])
+    lower, upper = lower[:n], upper[:n]
+    return np.append(_inside(program, lower, upper, n), rest)
+
+
+def _inside(program: HingeProgram, lower: FloatArray, upper: FloatArray, n: int) -> FloatArray:
     total = 0.0
     for row, low, high in zip(program.rows, program.row_lower, program.row_upper, strict=True):
-        if low == high and (row == 1.0).all():
+        if low == high and (row[:n] == 1.0).all() and not row[n:].any():
             total = float(low)
     low = np.where(np.isfinite(lower), lower, np.minimum(0.0, np.where(np.isfinite(upper), upper - 1.0, -1.0)))
     high = np.where(np.isfinite(upper), upper, np.maximum(0.0, low + 1.0))

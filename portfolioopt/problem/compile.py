@@ -1,14 +1,14 @@
 """From names to arrays: the only way down from the world of labels to the kernels.
 
 A problem becomes one `HingeProgram` (float64, unscaled, unpadded) plus what is needed to climb back up: which term
-and which constraint every array entry came from.
+and which constraint every array entry came from. Columns of the program beyond the N assets are auxiliary variables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,17 +25,32 @@ from .constraints import (
     Budget,
     Constraint,
     CVaRLimit,
+    FactorExposure,
     GroupLimit,
+    Limit,
+    LinearLimit,
+    Liquidity,
+    MaxHoldings,
+    MinPosition,
+    MinTrade,
+    MustHold,
+    NoTrade,
     ReturnTarget,
+    RoundLots,
+    Soft,
     TradeLimit,
     Turnover,
 )
-from .terms import CVaR, ExpectedReturn, Objective, ProportionalCost
+from .costs import TradedAmount
+from .integer import integer_excess
+from .lowering import Affine, Canvas, Curve, Price, Shape
+from .measures import CVaR
+from .terms import Expression, Objective, Term, View
 from .units import check_units
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.intp]
-LineKind: TypeAlias = Literal["row", "weight", "trade", "cvar", "l1"]
+LineKind: TypeAlias = Literal["row", "weight", "trade", "cvar", "l1", "integer"]
 Sense: TypeAlias = Literal["<=", ">=", "=="]
 
 
@@ -44,17 +59,18 @@ class CompiledTerm:
     """One term of the objective: `coefficient` times its value."""
 
     label: str
-    kind: Literal["return", "cvar", "cost"]
     coefficient: float
-    beta: float  # level of a CVaR term, NaN otherwise
-    vector: FloatArray  # mean (N,) of a return term, rates (N,) of a cost term, empty otherwise
+    measure: Term | None
+    """What it measures; None for what a soft constraint is charged for being violated."""
+    lines: tuple[int, ...] = ()
+    """The groups of lines whose violations are charged."""
 
 
 @dataclass(frozen=True)
 class Lines:
     """Lines of the constraint report that one constraint gives rise to, all of one kind and sense.
 
-    `index` says which row, asset, CVaR block or L1 block each line looks at.
+    `index` says which row, asset, CVaR block or L1 block each line looks at, and has the line's multiplier.
     """
 
     constraint: str
@@ -63,6 +79,12 @@ class Lines:
     sense: Sense
     index: IntArray
     limit: FloatArray
+    measure: Expression | None = None
+    """What is limited; None where row, weight or trade are that themselves."""
+    scale: float = 1.0
+    """Units of the block's cap, or of the row's sides, per unit of the limit."""
+    soft: bool = False
+    """Whether violating it is allowed, at a price."""
 
 
 @dataclass(frozen=True)
@@ -71,132 +93,227 @@ class Compiled:
 
     program: HingeProgram
     """Arrays of the canonical program, all NumPy float64. Where the returns are not in memory as a whole, they are NaN
-    here, and `source` has them; where they are kept in float32, they are float32 here."""
+    here, and `source` has them; where they are kept in float32, they are float32 here. Columns: the N assets, then
+    auxiliary variables. Where there are curves, the program lacks what bounds their variables from below."""
     source: ReturnsSource
-    """The scenario returns, for passes over all of them."""
+    """The scenario returns of the program (its rows and columns), for passes over all of them."""
+    scenarios: ScenarioSet
+    """The problem's scenarios."""
+    own_rows: bool
+    """Whether the scenarios of the program are the problem's own."""
+    first_row: int
+    """Where the problem's own scenarios begin among those of the program."""
+    constant: float
+    """What the minimised objective adds to that of the program."""
     terms: tuple[CompiledTerm, ...]
     lines: tuple[Lines, ...]
-    betas: tuple[float, ...]
-    """Confidence levels of the CVaR blocks, in order."""
-    probabilities: FloatArray
-    """Scenario probabilities (S,)."""
+    levels: dict[float, int]
+    """CVaR block of each confidence level at which the problem's own scenarios are looked at."""
+    curves: tuple[Curve, ...]
+    """Measures that are not piecewise linear, each with its auxiliary variable."""
+    integer: tuple[Constraint, ...]
+    """Constraints that make the problem a mixed-integer one; the program leaves them out."""
     mean: FloatArray
     """Scenario mean of the returns (N,)."""
     holdings: FloatArray | None
     box_lower: FloatArray
     box_upper: FloatArray
-    """Bounds (N,) that all constraints together imply; infinite where nothing limits an asset."""
+    """Bounds on every column that all constraints together imply; infinite where nothing limits it."""
+
+    @property
+    def n_assets(self) -> int:
+        """N; the columns from there on are auxiliary variables."""
+        return len(self.mean)
+
+    @property
+    def probabilities(self) -> FloatArray:
+        """Probabilities of the problem's scenarios (S,)."""
+        return self.scenarios.probabilities
+
+    @property
+    def betas(self) -> tuple[float, ...]:
+        """Confidence levels at which the problem's own scenarios are looked at."""
+        return tuple(self.levels)
+
+    def view(self, weights: FloatArray) -> View:
+        """The weights, ready to be measured."""
+        return View(self.scenarios, self.mean, self.holdings, weights[: self.n_assets])
 
 
 class _Builder:
-    """Collects rows, blocks and bounds while walking over terms and constraints."""
+    """Walks over terms and constraints, lowers them, and remembers what came from where."""
 
     def __init__(self, scenarios: ScenarioSet, holdings: FloatArray | None) -> None:
-        n = scenarios.n_assets
-        self.scenarios = scenarios
+        self.canvas = Canvas(scenarios, holdings)
         self.assets = scenarios.assets
         self.holdings = holdings
-        self.mean = scenarios.mean_array()
-        self.linear = np.zeros(n)
-        self.cvar: dict[float, list[float]] = {}  # beta -> [weight, cap]
-        self.cost_rate = np.zeros(n)
-        self.turnover_caps: list[float] = []
-        self.rows: list[FloatArray] = []
-        self.row_sides: list[tuple[float, float]] = []
-        self.lower = np.full(n, -np.inf)
-        self.upper = np.full(n, np.inf)
         self.terms: list[CompiledTerm] = []
         self.lines: list[Lines] = []
+        self.integer: list[Constraint] = []
+        self.penalty: float | None = None  # of the soft constraint that is being lowered
 
     # -- objective -----------------------------------------------------------------------------------------------
     def add_term(self, coefficient: float, term: object) -> None:
-        if isinstance(term, ExpectedReturn):
-            mean = self.mean_of(term.mean, "ExpectedReturn.mean")
-            self.linear -= coefficient * mean
-            self.terms.append(CompiledTerm(repr(term), "return", coefficient, np.nan, mean))
-        elif isinstance(term, CVaR):
-            self.cvar.setdefault(term.beta, [0.0, np.inf])[0] -= coefficient
-            self.terms.append(CompiledTerm(repr(term), "cvar", coefficient, term.beta, np.empty(0)))
-        elif isinstance(term, ProportionalCost):
-            rate = self.per_asset(term.bps, "ProportionalCost.bps") / 1e4
-            self.cost_rate -= coefficient * rate
-            self.terms.append(CompiledTerm(repr(term), "cost", coefficient, np.nan, rate))
-        else:
+        if not isinstance(term, Term):
             raise InputError(f"{term!r} is not an objective term")
+        sign = 1.0 if term.curvature == "concave" else -1.0  # the program minimises
+        self.canvas.minimise(term.shape(self.canvas) * (sign * coefficient))
+        self.terms.append(CompiledTerm(repr(term), coefficient, term))
 
     # -- constraints ---------------------------------------------------------------------------------------------
     def add_constraint(self, c: Constraint) -> None:
         match c:
+            case Soft():
+                first = len(self.lines)
+                self.penalty = c.penalty
+                self.add_constraint(c.constraint)
+                self.penalty = None
+                self.lines[first:] = [replace(group, soft=True) for group in self.lines[first:]]
+                charged = tuple(range(first, len(self.lines)))
+                self.terms.append(CompiledTerm(f"violation of {c.name}", -c.penalty, None, charged))
             case Budget():
-                self.add_row(c.name, [c.name], np.ones((1, len(self.assets))), [c.total], [c.total])
+                low, high = c.sides
+                self.add_row(c.name, [c.name], np.ones((1, len(self.assets))), [low], [high])
             case Bounds():
                 lower = self.per_asset(c.lower, f"{c.name}.lower", infinite=True)
                 upper = self.per_asset(c.upper, f"{c.name}.upper", infinite=True)
                 self.check_pair(c.name, lower, upper)
-                self.lower, self.upper = np.maximum(self.lower, lower), np.minimum(self.upper, upper)
-                self.add_asset_lines(c.name, "weight", ">=", lower)
-                self.add_asset_lines(c.name, "weight", "<=", upper)
+                self.add_bounds(c.name, "weight", lower, upper)
             case GroupLimit():
                 self.add_groups(c)
             case Turnover():
-                self.lines.append(
-                    Lines(
-                        c.name,
-                        (c.name,),
-                        "l1",
-                        "<=",
-                        np.array([len(self.turnover_caps)]),
-                        np.array([c.limit]),
-                    )
-                )
-                if c.limit == 0.0:
-                    # without any room an interior point does not exist; fixed weights say the same
-                    assert self.holdings is not None
-                    self.lower = np.maximum(self.lower, self.holdings)
-                    self.upper = np.minimum(self.upper, self.holdings)
-                self.turnover_caps.append(c.limit if c.limit > 0.0 else np.inf)
+                self.add_limit(c.name, TradedAmount(c.side), None, c.limit)
             case TradeLimit():
                 limit = self.per_asset(c.limit, f"{c.name}.limit", infinite=True)
                 if (limit < 0).any():
                     raise InputError(f"{c.name}: limit is negative for {some(self.assets[limit < 0])}")
-                assert self.holdings is not None
-                self.lower = np.maximum(self.lower, self.holdings - limit)
-                self.upper = np.minimum(self.upper, self.holdings + limit)
-                self.add_asset_lines(c.name, "trade", "<=", limit)
+                self.add_trade_limit(c.name, limit)
             case ReturnTarget():
-                mean = self.mean_of(c.mean, f"{c.name}.mean")
+                mean = self.canvas.mean if c.mean is None else align(c.mean, self.assets, what=f"{c.name}.mean")
                 self.add_row(c.name, [c.name], mean[None, :], [c.target], [np.inf])
             case CVaRLimit():
-                block = self.cvar.setdefault(c.beta, [0.0, np.inf])
-                block[1] = min(block[1], c.limit)
-                position = list(self.cvar).index(c.beta)
-                self.lines.append(Lines(c.name, (c.name,), "cvar", "<=", np.array([position]), np.array([c.limit])))
+                self.add_limit(c.name, CVaR(c.beta), None, c.limit)
+            case Limit():
+                self.add_limit(c.name, c.measure, c.lower, c.upper)
+            case LinearLimit():
+                self.add_linear(c)
+            case FactorExposure():
+                self.add_factors(c)
+            case NoTrade():
+                limit = np.where(self.chosen(c.assets, c.name), 0.0, np.inf)
+                self.add_trade_limit(c.name, limit)
+            case MustHold():
+                lower = np.full(len(self.assets), -np.inf)
+                self.chosen(c.minimum, c.name)
+                for asset, least in dict(c.minimum).items():
+                    lower[self.assets.get_loc(asset)] = least
+                self.add_bounds(c.name, "weight", lower, np.full(len(self.assets), np.inf))
+            case Liquidity():
+                volume = align(c.volume, self.assets, what=f"{c.name}.volume")
+                if (volume < 0).any():
+                    raise InputError(f"{c.name}: the volume is negative for {some(self.assets[volume < 0])}")
+                room = volume * c.participation * c.days / c.nav
+                if c.of == "trades":
+                    self.add_trade_limit(c.name, room)
+                else:
+                    self.add_bounds(c.name, "weight", -room, room)
+            case MaxHoldings() | MinPosition() | MinTrade() | RoundLots():
+                integer_excess(c, self.canvas.assets, np.zeros(len(self.assets)), self.holdings)  # checks the labels
+                self.integer.append(c)
+                none = np.zeros(1)
+                self.lines.append(Lines(c.name, (c.name,), "integer", "<=", np.array([len(self.integer) - 1]), none))
+
+    def add_limit(self, name: str, measure: Expression, lower: float | None, upper: float | None) -> None:
+        """Limits on a sum of terms. What is concave is lowered as its negative."""
+        total = Shape(self.canvas.constant(0.0))
+        flip = -1.0 if lower is not None else 1.0
+        if lower is not None and upper is not None:  # linear throughout
+            for coefficient, term in measure.parts:
+                total = total + term.shape(self.canvas) * coefficient
+            self.add_cap(name, measure, ">=", lower, total * -1.0, -lower)
+            self.add_cap(name, measure, "<=", upper, total, upper)
+            return
+        for coefficient, term in measure.parts:
+            sign = -1.0 if term.curvature == "concave" else 1.0
+            total = total + term.shape(self.canvas) * (flip * sign * coefficient)
+        limit = upper if upper is not None else lower
+        assert limit is not None
+        self.add_cap(name, measure, "<=" if upper is not None else ">=", limit, total, flip * limit)
+
+    def add_cap(self, name: str, measure: Expression, sense: Sense, limit: float, shape: Shape, room: float) -> None:
+        shape = shape + Shape(self.slack(name) * -1.0) if self.penalty is not None else shape
+        price: Price = self.canvas.cap(shape, room)
+        self.lines.append(
+            Lines(name, (name,), price.kind, sense, np.array([price.index]), np.array([limit]), measure, price.scale)
+        )
 
     def add_groups(self, c: GroupLimit) -> None:
-        labels = c.labels if isinstance(c.labels, pd.Series) else pd.Series(dict(c.labels))
-        if labels.index.has_duplicates:
-            raise InputError(f"{c.name}: labels names an asset twice: {some(labels.index[labels.index.duplicated()])}")
-        missing = self.assets.difference(labels.index, sort=False)
-        if len(missing):
-            raise InputError(f"{c.name}: labels says nothing about {some(missing)}; give every asset a label")
-        own = labels if labels.index is self.assets else labels.reindex(self.assets)
-        own = own.to_numpy(dtype=object)  # comparing strings of pandas is slow
+        own = self.labels_of(c.labels, c.name)
         lower, upper = dict(c.lower or {}), dict(c.upper or {})
         wanted = list(dict.fromkeys([*lower, *upper]))
         unknown = [label for label in wanted if not (own == label).any()]
         if unknown:
             what = f"label in {c.name}" if len(unknown) == 1 else "label"
-            raise unknown_names(what, unknown, labels.dropna().unique())
+            raise unknown_names(what, unknown, pd.unique(own[pd.notna(own)]))
+        benchmark = None if c.benchmark is None else align(c.benchmark, self.assets, what=f"{c.name}.benchmark")
         for label in wanted:
             member = (own == label).astype(np.float64)
-            self.add_row(
-                c.name,
-                [f"{c.name}[{label}]"],
-                member[None, :],
-                [lower.get(label, -np.inf)],
-                [upper.get(label, np.inf)],
-            )
+            name = f"{c.name}[{label}]"
+            if c.gross:
+                from .measures import GrossExposure
 
+                held = GrossExposure(self.assets[member > 0])
+                first = len(self.lines)
+                self.add_limit(name, held, None, upper[label])
+                self.lines[first:] = [replace(group, constraint=c.name) for group in self.lines[first:]]
+                continue
+            centre = 0.0 if benchmark is None else float(member @ benchmark)
+            low, high = lower.get(label, -np.inf) + centre, upper.get(label, np.inf) + centre
+            self.add_row(c.name, [name], member[None, :], [low], [high])
+
+    def add_linear(self, c: LinearLimit) -> None:
+        columns: dict[object, FloatArray] = {}
+        twice: set[object] = set()
+        if c.labels is not None:
+            frame = c.labels if isinstance(c.labels, pd.DataFrame) else pd.Series(dict(c.labels)).to_frame()
+            for classification in frame.columns:
+                own = self.labels_of(frame[classification], c.name)
+                for label in pd.unique(own[pd.notna(own)]):
+                    if str(label) in columns:
+                        twice.add(str(label))
+                    columns[str(label)] = (own == label).astype(np.float64)
+        eye = np.eye(len(self.assets))
+        for i, asset in enumerate(self.assets):
+            if str(asset) in columns:
+                twice.add(str(asset))
+            columns.setdefault(str(asset), eye[i])
+        for text, line in zip(c.text, c.parsed, strict=True):
+            unknown = [name for name in line.coefficients if name not in columns]
+            if unknown:
+                raise unknown_names(f"name in {c.name} ({text!r})", unknown, columns)
+            ambiguous = [name for name in line.coefficients if name in twice]
+            if ambiguous:
+                raise InputError(f"{c.name}: {ambiguous[0]!r} in {text!r} has two meanings; rename one of the labels")
+            row = sum((value * columns[name] for name, value in line.coefficients.items()), np.zeros(len(self.assets)))
+            name = c.name if len(c.parsed) == 1 else f"{c.name}[{text}]"
+            self.add_row(c.name, [name], row[None, :], [line.lower], [line.upper])
+
+    def add_factors(self, c: FactorExposure) -> None:
+        lower, upper = dict(c.lower or {}), dict(c.upper or {})
+        wanted = list(dict.fromkeys([*lower, *upper]))
+        unknown = [factor for factor in wanted if factor not in c.exposures.columns]
+        if unknown:
+            raise unknown_names(f"factor in {c.name}", unknown, c.exposures.columns)
+        benchmark = None if c.benchmark is None else align(c.benchmark, self.assets, what=f"{c.name}.benchmark")
+        for factor in wanted:
+            row = align(c.exposures[factor], self.assets, what=f"{c.name}.exposures[{factor!r}]")
+            centre = 0.0 if benchmark is None else float(row @ benchmark)
+            low, high = lower.get(factor, -np.inf) + centre, upper.get(factor, np.inf) + centre
+            if low > high:
+                raise InputError(f"{c.name}[{factor}]: lower {lower[factor]:g} is above upper {upper[factor]:g}")
+            self.add_row(c.name, [f"{c.name}[{factor}]"], row[None, :], [low], [high])
+
+    # -- lines ---------------------------------------------------------------------------------------------------
     def add_row(
         self,
         constraint: str,
@@ -205,10 +322,14 @@ class _Builder:
         lower: Sequence[float],
         upper: Sequence[float],
     ) -> None:
-        first = len(self.rows)
-        index = np.arange(first, first + len(rows))
-        self.rows.extend(rows)
-        self.row_sides.extend(zip(lower, upper, strict=True))
+        index = []
+        for row, low, high in zip(rows, lower, upper, strict=True):
+            expression = Affine(row)
+            if self.penalty is not None:
+                for sign, side in ((1.0, low), (-1.0, high)):
+                    expression = expression + self.slack(constraint) * sign if np.isfinite(side) else expression
+            index.append(self.canvas.row(expression, low, high))
+        places = np.array(index)
         low, high = np.array(lower, dtype=float), np.array(upper, dtype=float)
         equal = low == high
         senses: list[tuple[Sense, npt.NDArray[np.bool_], FloatArray]] = [
@@ -219,20 +340,69 @@ class _Builder:
         for sense, present, limit in senses:
             if present.any():
                 chosen = tuple(name for name, keep in zip(names, present, strict=True) if keep)
-                self.lines.append(Lines(constraint, chosen, "row", sense, index[present], limit[present]))
+                self.lines.append(Lines(constraint, chosen, "row", sense, places[present], limit[present]))
 
-    def add_asset_lines(self, constraint: str, kind: LineKind, sense: Sense, limit: FloatArray) -> None:
+    def add_bounds(self, constraint: str, kind: LineKind, lower: FloatArray, upper: FloatArray) -> None:
+        sides: tuple[tuple[Sense, FloatArray], ...] = ((">=", lower), ("<=", upper))
+        for sense, limit in sides:
+            present = np.flatnonzero(np.isfinite(limit))
+            if not len(present):
+                continue
+            names = tuple(f"{constraint}[{asset}]" for asset in self.assets.take(present))
+            self.lines.append(Lines(constraint, names, kind, sense, present, limit[present]))
+        if self.penalty is None:
+            self.canvas.lower = np.maximum(self.canvas.lower, lower)
+            self.canvas.upper = np.minimum(self.canvas.upper, upper)
+        else:
+            self.soft_bounds(constraint, lower, upper)
+
+    def add_trade_limit(self, constraint: str, limit: FloatArray) -> None:
+        assert self.holdings is not None
         present = np.flatnonzero(np.isfinite(limit))
         if len(present):
             names = tuple(f"{constraint}[{asset}]" for asset in self.assets.take(present))
-            self.lines.append(Lines(constraint, names, kind, sense, present, limit[present]))
+            self.lines.append(Lines(constraint, names, "trade", "<=", present, limit[present]))
+        if self.penalty is None:
+            self.canvas.lower = np.maximum(self.canvas.lower, self.holdings - limit)
+            self.canvas.upper = np.minimum(self.canvas.upper, self.holdings + limit)
+        else:
+            self.soft_bounds(constraint, self.holdings - limit, self.holdings + limit)
+
+    def soft_bounds(self, constraint: str, lower: FloatArray, upper: FloatArray) -> None:
+        """Bounds as rows with a slack each; lines keep looking at the assets."""
+        eye = np.eye(len(self.assets))
+        for i in np.flatnonzero(np.isfinite(lower)):
+            self.canvas.row(Affine(eye[i]) + self.slack(constraint), float(lower[i]), np.inf)
+        for i in np.flatnonzero(np.isfinite(upper)):
+            self.canvas.row(Affine(eye[i]) + self.slack(constraint) * -1.0, -np.inf, float(upper[i]))
+
+    def slack(self, constraint: str) -> Affine:
+        """A variable for a violation, charged for."""
+        assert self.penalty is not None
+        slack = self.canvas.variable(f"violation of {constraint}", lower=0.0)
+        self.canvas.minimise(Shape(slack * self.penalty))
+        return slack
 
     # -- helpers -------------------------------------------------------------------------------------------------
     def per_asset(self, value: PerAsset, what: str, *, infinite: bool = False) -> FloatArray:
         return per_asset(value, self.assets, what=what, infinite=infinite)
 
-    def mean_of(self, mean: object, what: str) -> FloatArray:
-        return self.mean if mean is None else align(mean, self.assets, what=what)  # type: ignore[arg-type]
+    def chosen(self, names: object, what: str) -> npt.NDArray[np.bool_]:
+        listed = list(names)  # type: ignore[call-overload]
+        unknown = [name for name in listed if name not in self.assets]
+        if unknown:
+            raise unknown_names(f"asset in {what}", unknown, self.assets)
+        return self.assets.isin(listed)
+
+    def labels_of(self, labels: object, what: str) -> npt.NDArray[np.object_]:
+        series = labels if isinstance(labels, pd.Series) else pd.Series(dict(labels))  # type: ignore[call-overload]
+        if series.index.has_duplicates:
+            raise InputError(f"{what}: labels names an asset twice: {some(series.index[series.index.duplicated()])}")
+        missing = self.assets.difference(series.index, sort=False)
+        if len(missing):
+            raise InputError(f"{what}: labels says nothing about {some(missing)}; give every asset a label")
+        own = series if series.index is self.assets else series.reindex(self.assets)
+        return own.to_numpy(dtype=object)  # comparing strings of pandas is slow
 
     def check_pair(self, name: str, lower: FloatArray, upper: FloatArray) -> None:
         crossed = lower > upper
@@ -244,11 +414,6 @@ class _Builder:
             )
         if (lower == np.inf).any() or (upper == -np.inf).any():
             raise InputError(f"{name}: a lower bound of +inf or an upper bound of -inf leaves no weight")
-
-
-def program_returns(source: ReturnsSource) -> npt.NDArray[np.floating[Any]]:
-    """The matrix where it is in memory; elsewhere its shape alone, NaN throughout and without memory of its own."""
-    return np.broadcast_to(np.nan, source.shape) if source.matrix is None else source.matrix
 
 
 def compile_problem(
@@ -271,44 +436,24 @@ def compile_problem(
     for constraint in constraints:
         build.add_constraint(constraint)
 
-    n = scenarios.n_assets
-    has_cost = bool((build.cost_rate > 0).any())
-    l1_rates = [*(np.ones(n) for _ in build.turnover_caps), *([build.cost_rate] if has_cost else [])]
-    reference = np.zeros(n) if held is None else held
-    rows = np.array(build.rows).reshape(-1, n)
-    row_lower, row_upper = np.array(build.row_sides).reshape(-1, 2).T
-    betas = np.array(list(build.cvar), dtype=np.float64)
-    program = HingeProgram(
-        returns=program_returns(scenarios.source),
-        linear=build.linear,
-        cvar_density=scenarios.probabilities / (1.0 - betas[:, None]),
-        cvar_level=np.ones(len(betas)),
-        cvar_linear=np.zeros((len(betas), n)),
-        cvar_weight=np.array([weight for weight, _ in build.cvar.values()]),
-        cvar_cap=np.array([cap for _, cap in build.cvar.values()]),
-        l1_rate=np.array(l1_rates).reshape(-1, n),
-        l1_reference=np.tile(reference, (len(l1_rates), 1)),
-        l1_weight=np.array([*(0.0 for _ in build.turnover_caps), *([1.0] if has_cost else [])]),
-        l1_cap=np.array([*build.turnover_caps, *([np.inf] if has_cost else [])]),
-        rows=rows,
-        row_lower=row_lower,
-        row_upper=row_upper,
-        lower=build.lower,
-        upper=build.upper,
-        start=np.zeros(n),
-    )
+    lowered = build.canvas.program()
+    program = lowered.program
     check_units(scenarios, program, constraints, held)
     box_lower, box_upper = implied_box(program)
-    start = initial_weights(program, box_lower, box_upper)
-    program = exchange(program, start=start)
+    program = exchange(program, start=initial_weights(program, box_lower, box_upper, scenarios.n_assets))
     return Compiled(
         program=program,
-        source=scenarios.source,
+        source=lowered.source,
+        scenarios=scenarios,
+        own_rows=lowered.own_rows,
+        first_row=lowered.first_row,
+        constant=lowered.constant,
         terms=tuple(build.terms),
         lines=tuple(build.lines),
-        betas=tuple(build.cvar),
-        probabilities=scenarios.probabilities,
-        mean=build.mean,
+        levels=build.canvas.levels,
+        curves=tuple(build.canvas.curves),
+        integer=tuple(build.integer),
+        mean=build.canvas.mean,
         holdings=held,
         box_lower=box_lower,
         box_upper=box_upper,

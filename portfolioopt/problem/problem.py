@@ -12,8 +12,8 @@ from portfolioopt.labels import align
 from portfolioopt.scenarios import ScenarioSet
 
 from .compile import Compiled, compile_problem
-from .constraints import CONSTRAINT_TYPES, Constraint, TradeLimit, Turnover
-from .terms import Expression, Objective, ProportionalCost
+from .constraints import CONSTRAINT_TYPES, Constraint, needs_holdings
+from .terms import Expression, Objective
 
 
 class Problem:
@@ -58,10 +58,14 @@ class Problem:
         self._scenarios = scenarios
         self._objective = Objective(objective.parts)
         for coefficient, term in self._objective.parts:
-            if term.penalty and coefficient > 0:
+            if term.curvature == "convex" and coefficient > 0:
                 raise InputError(
                     f"the objective adds {coefficient:g} * {term!r}; it is maximised, and seeking risk or cost is not "
                     "a convex problem. Subtract the term"
+                )
+            if term.curvature == "concave" and coefficient < 0:
+                raise InputError(
+                    f"the objective subtracts {term!r}, a reward; that is not a convex problem. Add the term"
                 )
         if not isinstance(constraints, (Iterable, *CONSTRAINT_TYPES)):
             raise InputError(f"constraints must be a list of constraints, was {constraints!r}")
@@ -78,8 +82,8 @@ class Problem:
             self._holdings = pd.Series(
                 align(holdings, scenarios.assets, what="holdings"), index=scenarios.assets, name="holdings"
             )
-        users = [repr(term) for _, term in self._objective.parts if isinstance(term, ProportionalCost)]
-        users += [c.name for c in self._constraints if isinstance(c, Turnover | TradeLimit)]
+        users = [repr(term) for _, term in self._objective.parts if term.trades]
+        users += [c.name for c in self._constraints if needs_holdings(c)]
         if users and self._holdings is None:
             raise InputError(
                 f"{users[0]} measures trades from the holdings, but none were given: pass holdings=..., zeros for a "

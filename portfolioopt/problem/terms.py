@@ -1,21 +1,30 @@
-"""Objective terms. The objective is maximised; terms add, subtract and scale.
+"""What objectives and limits are made of. The objective is maximised; terms add, subtract and scale.
 
 ``ExpectedReturn() - 3.0 * CVaR(beta=0.95) - ProportionalCost(bps=5)``
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from portfolioopt.errors import InputError
-from portfolioopt.labels import PerAsset
-from portfolioopt.scenarios.tail import check_beta
+from portfolioopt.labels import PerAsset, align, per_asset
+from portfolioopt.scenarios import ScenarioSet, Tail, tail
+
+from .lowering import Canvas, Shape
+
+if TYPE_CHECKING:
+    from .constraints import Limit
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+Curvature: TypeAlias = Literal["linear", "convex", "concave"]
 
 
 class Expression:
@@ -45,11 +54,23 @@ class Expression:
 
     __rmul__ = __mul__
 
-    def __truediv__(self, divisor: float) -> Objective:
+    def __truediv__(self, divisor: float | Expression) -> Objective | Ratio:
+        if isinstance(divisor, Expression):
+            return Ratio(self, divisor)
         return self * (1.0 / divisor)
 
     def __neg__(self) -> Objective:
         return self * -1.0
+
+    def __le__(self, limit: float) -> Limit:
+        from .constraints import Limit
+
+        return NotImplemented if isinstance(limit, Expression) else Limit(self, upper=limit)
+
+    def __ge__(self, limit: float) -> Limit:
+        from .constraints import Limit
+
+        return NotImplemented if isinstance(limit, Expression) else Limit(self, lower=limit)
 
     def __str__(self) -> str:
         pieces = [f"{'-' if c < 0 else '+'} {'' if abs(c) == 1 else f'{abs(c):g} '}{term!r}" for c, term in self.parts]
@@ -73,83 +94,128 @@ class Objective(Expression):
         return f"Objective({self})"
 
 
-class Term(Expression):
-    """One term of the objective."""
+class Ratio:
+    """A reward over a risk, maximised: ``ExpectedReturn() / CVaR(0.95)``. Made by dividing terms."""
 
-    penalty: ClassVar[bool] = True
-    """True for risks and costs, which may only be subtracted: adding one is not a concave problem."""
+    __slots__ = ("denominator", "numerator")
+
+    def __init__(self, numerator: Expression, denominator: Expression) -> None:
+        self.numerator = Objective(numerator.parts)
+        self.denominator = Objective(denominator.parts)
+
+    def __str__(self) -> str:
+        return f"({self.numerator}) / ({self.denominator})"
+
+    def __repr__(self) -> str:
+        return f"Ratio({self})"
+
+
+class View:
+    """Weights, and what terms need to know to put a value on them; losses are computed once per scenario set."""
+
+    def __init__(
+        self, scenarios: ScenarioSet, mean: FloatArray, holdings: FloatArray | None, weights: FloatArray
+    ) -> None:
+        self.scenarios = scenarios
+        self.mean = mean
+        self.holdings = holdings
+        self.weights = weights
+        self._losses: dict[int, FloatArray] = {}
+        self._tails: dict[tuple[int, float], Tail] = {}
+
+    def losses(self, scenarios: ScenarioSet | None = None) -> FloatArray:
+        """Loss in every scenario (S,) of a set, the problem's where None."""
+        chosen = self.scenarios if scenarios is None else scenarios
+        key = id(chosen.source)
+        if key not in self._losses:
+            self._losses[key] = chosen.source.losses(self.weights)
+        return self._losses[key]
+
+    def tail(self, beta: float, scenarios: ScenarioSet | None = None) -> Tail:
+        """Value-at-risk and CVaR at a level over a set, the problem's where None."""
+        chosen = self.scenarios if scenarios is None else scenarios
+        key = (id(chosen), beta)
+        if key not in self._tails:
+            self._tails[key] = tail(self.losses(scenarios), chosen.probabilities, beta)
+        return self._tails[key]
+
+    def trades(self) -> FloatArray:
+        """Weights minus holdings (N,)."""
+        assert self.holdings is not None
+        return self.weights - self.holdings
+
+
+class Term(Expression):
+    """A measure of a portfolio: a reward, a risk, a cost or an exposure."""
+
+    curvature: ClassVar[Curvature] = "convex"
+    """Convex measures may only be subtracted and limited from above, concave ones the other way round."""
+    trades: ClassVar[bool] = False
+    """Whether it looks at trades from the holdings."""
 
     @property
     def parts(self) -> tuple[tuple[float, Term], ...]:
         """The term itself, once."""
         return ((1.0, self),)
 
+    @property
+    def penalty(self) -> bool:
+        """Whether it is a risk or cost, so that its weight in a sweep is how much of it is subtracted."""
+        return self.curvature == "convex"
 
-@dataclass(frozen=True, eq=False)
-class ExpectedReturn(Term):
-    r"""Expected portfolio return :math:`\mu' w` per scenario horizon, as a fraction of NAV, before costs.
+    @abstractmethod
+    def shape(self, canvas: Canvas) -> Shape:
+        """The measure as the program takes it; where it is concave, its negative.
 
-    Parameters
-    ----------
-    mean
-        Expected return per asset, as fractions per scenario horizon; the scenario mean where None.
-    """
+        Raises InputError for labels and sizes that do not match the problem's.
+        """
 
-    mean: pd.Series | Mapping[str, float] | None = None
-    penalty: ClassVar[bool] = False
+    @abstractmethod
+    def value(self, view: View) -> float:
+        """Value at the weights of `view`, computed from its definition."""
 
-    def __repr__(self) -> str:
-        return "ExpectedReturn()" if self.mean is None else "ExpectedReturn(mean=...)"
-
-
-@dataclass(frozen=True)
-class CVaR(Term):
-    r"""Conditional value-at-risk of the loss :math:`-R w` (Rockafellar & Uryasev, 2000), as a fraction of NAV.
-
-    The mean of the worst ``1 - beta`` of probability, fractional scenarios included.
-
-    Parameters
-    ----------
-    beta
-        Confidence level in (0, 1); 0.95 averages the worst 5 %.
-    """
-
-    beta: float = 0.95
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "beta", check_beta(self.beta))
-
-    def __repr__(self) -> str:
-        return f"CVaR(beta={self.beta:g})"
+    def size(self, view: View) -> float:
+        """What counts as a typical value, for violations of limits that are zero."""
+        return view.scenarios.source.root_mean_square
 
 
-@dataclass(frozen=True, eq=False)
-class ProportionalCost(Term):
-    r"""Cost of trading from the holdings :math:`h`: :math:`\sum_i c_i |w_i - h_i|`, as a fraction of NAV.
+PerAssetOrNone: TypeAlias = PerAsset | None
+Labelled: TypeAlias = pd.Series | Mapping[str, float]
 
-    Charged once per rebalance. It is subtracted from a return per scenario horizon: where the portfolio is held for
-    several horizons, scale it by the fraction of the holding time that one scenario spans.
 
-    Parameters
-    ----------
-    bps
-        Cost per amount traded, in basis points (5 means 0.05 %): one number, or one per asset.
-    """
+def labelled(value: Labelled, canvas: Canvas, what: str) -> FloatArray:
+    """Labelled numbers in the order of the assets (N,)."""
+    return align(value, canvas.assets, what=what)
 
-    bps: PerAsset = 0.0
 
-    def __post_init__(self) -> None:
-        try:
-            values = np.asarray(list(self.bps.values()) if isinstance(self.bps, Mapping) else self.bps, dtype=float)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"bps (basis points) must be a number, or numbers by asset, was {self.bps!r}") from error
-        if not np.isfinite(values).all() or (values < 0).any():
-            raise InputError(f"the cost in basis points (bps) must be finite and not negative, was {self.bps!r}")
-        if (values > 5000).any():
-            raise InputError(
-                f"a cost of {values.max():g} basis points is {values.max() / 1e4:.0%} of the amount traded; bps counts "
-                "hundredths of a percent"
-            )
+def spread(value: PerAsset, canvas: Canvas, what: str) -> FloatArray:
+    """One number for all assets or one per asset (N,)."""
+    return per_asset(value, canvas.assets, what=what)
 
-    def __repr__(self) -> str:
-        return f"ProportionalCost(bps={self.bps:g})" if isinstance(self.bps, Real) else "ProportionalCost(bps=...)"
+
+def ordered(owner: Term, field: str, assets: pd.Index) -> FloatArray:
+    """A field of a term, checked before, as an array in the order of the assets (N,); kept for the next time."""
+    kept = vars(owner).setdefault("_ordered", {})
+    if field not in kept or kept[field][0] is not assets:
+        value = getattr(owner, field)
+        if isinstance(value, pd.Series | Mapping):
+            numbers = pd.Series(dict(value)).reindex(assets).to_numpy(dtype=np.float64)
+        else:
+            numbers = np.full(len(assets), float(value))
+        kept[field] = assets, numbers
+    return kept[field][1]
+
+
+def checked_number(value: object, what: str, *, least: float | None = None, above: float | None = None) -> float:
+    """A finite number, at least or above something."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must be a number, was {value!r}") from error
+    if not np.isfinite(number):
+        raise InputError(f"{what} must be a finite number, was {value!r}")
+    if least is not None and number < least:
+        raise InputError(f"{what} must be at least {least:g}, was {number:g}")
+    if above is not None and number <= above:
+        raise InputError(f"{what} must be above {above:g}, was {number:g}")
+    return number

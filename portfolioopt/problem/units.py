@@ -41,7 +41,9 @@ def check_units(
     @cache
     def reach() -> tuple[FloatArray, FloatArray]:
         """What is left when no cap from above is believed: the budget over non-negative weights."""
-        return implied_box(exchange(program, upper=np.full(len(assets), np.inf)))
+        n = len(assets)
+        low, high = implied_box(exchange(program, upper=np.append(np.full(n, np.inf), program.upper[n:])))
+        return low[:n], high[:n]
 
     for c in constraints:
         if not getattr(c, "unit_check", False):
@@ -55,7 +57,7 @@ def check_units(
                     _check_bounds(c, upper, lower, assets, reach()[1])
             case GroupLimit() if any(limit > _SUSPECT for limit in (c.upper or {}).values()):
                 labels = dict(c.labels)
-                capped_high = np.minimum(reach()[1], program.upper)
+                capped_high = np.minimum(reach()[1], program.upper[: len(assets)])
                 for label, limit in (c.upper or {}).items():
                     members = [i for i, a in enumerate(assets) if labels[a] == label]
                     largest = float(capped_high[members].sum())
@@ -77,7 +79,7 @@ def check_units(
                 )
             case CVaRLimit() if c.limit >= 1.0:
                 low, high = reach()
-                worst = _worst_loss(scenarios, low, np.minimum(high, program.upper))
+                worst = _worst_loss(scenarios, low, np.minimum(high, program.upper[: len(assets)]))
                 if c.limit > worst:
                     raise InputError(
                         f"{c.name}: a limit of {c.limit:g} is {c.limit:.0%} of NAV and cannot bind (no allowed "

@@ -6,7 +6,7 @@ from .historical import historical as historical
 from .scenario_set import ScenarioSet as ScenarioSet
 from .source import InMemory as InMemory
 from .source import ReturnsSource as ReturnsSource
-from .source import with_sure_asset as with_sure_asset
+from .source import widened as widened
 from .tail import Tail as Tail
 from .tail import quantile as quantile
 from .tail import tail as tail

@@ -348,33 +348,37 @@ class Generated(ReturnsSource):
         return made
 
 
-class _WithSureAsset(ReturnsSource):
-    """Another source and one more asset, with the same return in every scenario."""
+class _Widened(ReturnsSource):
+    """Another source and more columns, of zeros."""
 
-    def __init__(self, base: ReturnsSource, name: object, gain: float) -> None:
-        super().__init__(base._edges, base.assets.append(pd.Index([name])), np.float64)
+    def __init__(self, base: ReturnsSource, count: int) -> None:
+        super().__init__(base._edges, pd.RangeIndex(base.shape[1] + count), np.float64)
         self._base = base
-        self._gain = gain
+        self._count = count
 
     def losses(self, weights: FloatArray) -> FloatArray:
-        return self._base.losses(weights[:-1]) - self._gain * weights[-1]
+        return self._base.losses(weights[: self._base.shape[1]])
 
     def pull(self, measure: FloatArray) -> FloatArray:
-        return np.column_stack([self._base.pull(measure), self._gain * measure.sum(axis=1)])
+        return self._wide(self._base.pull(measure))
 
     def rows(self, index: npt.ArrayLike) -> FloatArray:
-        return np.pad(self._base.rows(index), ((0, 0), (0, 1)), constant_values=self._gain)
+        return self._wide(self._base.rows(index))
 
     def _scan(self, chunks: Sequence[int]) -> Iterator[Stored]:
-        for _, _, stored in self._base._read(chunks):
-            yield np.pad(self._base._exact(stored), ((0, 0), (0, 1)), constant_values=self._gain)
+        return (self._wide(self._base._exact(stored)) for _, _, stored in self._base._read(chunks))
+
+    def _wide(self, rows: FloatArray) -> FloatArray:
+        return np.pad(rows, ((0, 0), (0, self._count)))
 
 
-def with_sure_asset(source: ReturnsSource, gain: float) -> ReturnsSource:
-    """The source with one asset more, at the end, which returns `gain` in every scenario."""
+def widened(source: ReturnsSource, count: int) -> ReturnsSource:
+    """The source with `count` columns more, at the end, whose returns are zero: room for auxiliary variables."""
+    if count == 0:
+        return source
     if source.matrix is None:
-        return _WithSureAsset(source, "sure gain", gain)
-    return InMemory(np.pad(source.matrix, ((0, 0), (0, 1)), constant_values=gain))
+        return _Widened(source, count)
+    return InMemory(np.pad(source.matrix, ((0, 0), (0, count))))
 
 
 def refuse_bad_cells(

@@ -21,8 +21,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from portfolioopt.problem import Compiled
-from portfolioopt.scenarios import Tail, tail
+from portfolioopt.problem import Compiled, Lines
+from portfolioopt.problem.integer import integer_excess
+from portfolioopt.problem.terms import View
+from portfolioopt.scenarios import Tail
 from portfolioopt_kernels import Solution
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -77,67 +79,69 @@ class Evaluation:
 
 
 def evaluate(compiled: Compiled, weights: FloatArray, solution: Solution) -> Evaluation:
-    """Recompute objective, risk and constraints from `weights`, and bound the optimum by the multipliers."""
-    tails = recompute_tails(compiled, weights)
-    terms = term_values(compiled, weights, tails)
+    """Recompute objective, risk and constraints from `weights`, and bound the optimum by the multipliers.
+
+    `weights` may go on with auxiliary variables, which only the bound's radius looks at.
+    """
+    view = compiled.view(weights)
+    tails = {beta: view.tail(beta) for beta in compiled.levels}
+    values = line_values(compiled, view)
+    terms = term_values(compiled, view, values)
     coefficients = np.array([t.coefficient for t in compiled.terms])
     parts = coefficients * terms
     objective = float(parts.sum())
-    values = line_values(compiled, weights, tails)
-    violation, worst = _worst_violation(compiled, values)
+    violation, worst = _worst_violation(compiled, view, values)
     multipliers, bound, radius = dual_bound(compiled, weights, solution)
+    bound -= compiled.constant
     scale = max(abs(objective), float(np.abs(parts).max(initial=0.0)), 1e-6 * _typical_size(compiled))
     scale = scale if scale > 0 else 1.0
     certificate = Certificate(objective, bound, (bound - objective) / scale, scale, violation, worst, radius)
     return Evaluation(certificate, terms, tails, values, multipliers)
 
 
-def recompute_tails(compiled: Compiled, weights: FloatArray) -> dict[float, Tail]:
-    """Value-at-risk and CVaR at every level the problem mentions."""
-    losses = compiled.source.losses(weights)
-    return {beta: tail(losses, compiled.probabilities, beta) for beta in compiled.betas}
-
-
-def term_values(compiled: Compiled, weights: FloatArray, tails: dict[float, Tail]) -> FloatArray:
-    """Value of each objective term at the weights, before its coefficient."""
-    values = np.zeros(len(compiled.terms))
+def term_values(compiled: Compiled, view: View, values: tuple[FloatArray, ...]) -> FloatArray:
+    """Value of each objective term, before its coefficient; `values` are those of the lines."""
+    found = np.zeros(len(compiled.terms))
     for j, term in enumerate(compiled.terms):
-        match term.kind:
-            case "return":
-                values[j] = term.vector @ weights
-            case "cvar":
-                values[j] = tails[term.beta].cvar
-            case "cost":
-                assert compiled.holdings is not None
-                values[j] = term.vector @ np.abs(weights - compiled.holdings)
-    return values
+        if term.measure is not None:
+            found[j] = term.measure.value(view)
+        for i in term.lines:
+            found[j] += float(_excess(compiled.lines[i].sense, values[i] - compiled.lines[i].limit).sum())
+    return found
 
 
-def line_values(compiled: Compiled, weights: FloatArray, tails: dict[float, Tail]) -> tuple[FloatArray, ...]:
-    """Value of each constraint line at the weights, grouped like ``compiled.lines``."""
-    program = compiled.program
-    activity = program.rows @ weights
-    cvars = np.array([tails[beta].cvar for beta in compiled.betas])
-    distances = np.sum(program.l1_rate * np.abs(weights - program.l1_reference), axis=1)
+def line_values(compiled: Compiled, view: View) -> tuple[FloatArray, ...]:
+    """Value of each constraint line, grouped like ``compiled.lines``."""
+    n, weights = compiled.n_assets, view.weights
+    activity = compiled.program.rows[:, :n] @ weights
     values: list[FloatArray] = []
     for group in compiled.lines:
+        if group.measure is not None:
+            values.append(np.array([sum(c * term.value(view) for c, term in group.measure.parts)]))
+            continue
         match group.kind:
             case "row":
                 values.append(activity[group.index])
             case "weight":
                 values.append(weights[group.index])
             case "trade":
-                assert compiled.holdings is not None
-                values.append(np.abs(weights - compiled.holdings)[group.index])
-            case "cvar":
-                values.append(cvars[group.index])
-            case "l1":
-                values.append(distances[group.index])
+                values.append(np.abs(view.trades())[group.index])
+            case "integer":
+                constraint = compiled.integer[int(group.index[0])]
+                excess = integer_excess(constraint, compiled.scenarios.assets, weights, compiled.holdings)
+                values.append(np.array([excess]))
+            case _:
+                raise AssertionError(f"lines of kind {group.kind} have a measure")
     return tuple(values)
 
 
+def _excess(sense: str, difference: FloatArray) -> FloatArray:
+    """What a value less its limit amounts to as a violation."""
+    return np.abs(difference) if sense == "==" else np.maximum(difference if sense == "<=" else -difference, 0.0)
+
+
 def dual_bound(compiled: Compiled, weights: FloatArray, solution: Solution) -> tuple[Multipliers, float, float | None]:
-    """Repair the multipliers to exact dual feasibility and evaluate the bound on the maximised objective.
+    """Repair the multipliers to exact dual feasibility and evaluate the bound on the program's negated objective.
 
     Returns the repaired multipliers, the bound, and the radius it looked out to (None where constraints limit every
     weight).
@@ -159,12 +163,16 @@ def dual_bound(compiled: Compiled, weights: FloatArray, solution: Solution) -> t
     y = np.where(np.isfinite(p.row_upper), y, np.minimum(y, 0.0))
     y = np.where(np.isfinite(p.row_lower), y, np.maximum(y, 0.0))
 
-    reduced = p.linear + level_cvar @ p.cvar_linear - compiled.source.pull(q.sum(axis=0)[None])[0] + y @ p.rows
-    price = (p.l1_weight + eta_l1)[:, None] * p.l1_rate
+    level_l1 = p.l1_weight + eta_l1
+    reduced = p.linear + level_cvar @ p.cvar_linear + level_l1 @ p.l1_linear + y @ p.rows
+    reduced = reduced - compiled.source.pull(q.sum(axis=0)[None])[0]
+    price = level_l1[:, None] * p.l1_rate
+    # an auxiliary variable that nothing limits has a reduced cost of zero, but for rounding
     unlimited = ~(np.isfinite(compiled.box_lower) & np.isfinite(compiled.box_upper))
-    radius = max(RADIUS, RADIUS * float(np.abs(weights).max())) if unlimited.any() else None
-    reach = np.inf if radius is None else radius
-    low, high = np.maximum(compiled.box_lower, -reach), np.minimum(compiled.box_upper, reach)
+    reach = max(RADIUS, RADIUS * float(np.abs(weights).max()))
+    radius = reach if unlimited[: compiled.n_assets].any() else None
+    low = np.where(np.isfinite(compiled.box_lower), compiled.box_lower, -reach)
+    high = np.where(np.isfinite(compiled.box_upper), compiled.box_upper, reach)
 
     corners = np.concatenate([low[None], high[None], np.clip(p.l1_reference, low, high)])
     inner = reduced * corners
@@ -196,42 +204,39 @@ def repair_measure(raw: FloatArray, ceiling: FloatArray, total: float) -> FloatA
     return q
 
 
-def _worst_violation(compiled: Compiled, values: tuple[FloatArray, ...]) -> tuple[float, str | None]:
+def _worst_violation(compiled: Compiled, view: View, values: tuple[FloatArray, ...]) -> tuple[float, str | None]:
     worst, culprit = 0.0, None
     for group, value in zip(compiled.lines, values, strict=True):
-        excess = violation(compiled, group.kind, group.index, group.sense, group.limit, value)
+        if group.soft:
+            continue
+        excess = violation(compiled, view, group, value)
         i = int(excess.argmax()) if len(excess) else 0
         if len(excess) and excess[i] > worst:
             worst, culprit = float(excess[i]), group.names[i]
     return worst, culprit
 
 
-def violation(
-    compiled: Compiled,
-    kind: str,
-    index: npt.NDArray[np.intp],
-    sense: str,
-    limit: FloatArray,
-    value: FloatArray,
-) -> FloatArray:
-    """By how much each line is violated, relative to the larger of its limit and its largest coefficient; >= 0."""
-    program = compiled.program
-    difference = value - limit
-    excess = np.abs(difference) if sense == "==" else difference if sense == "<=" else -difference
-    match kind:
-        case "row":
-            size = np.abs(program.rows[index]).max(axis=1)
-        case "cvar":
-            size = np.full(len(limit), compiled.source.root_mean_square)
-        case _:
-            size = np.ones(len(limit))
-    size = np.maximum(np.abs(limit), size)
-    return np.maximum(excess, 0.0) / np.where(size > 0, size, 1.0)
+def violation(compiled: Compiled, view: View, group: Lines, value: FloatArray) -> FloatArray:
+    """By how much each line is violated, relative to :func:`line_sizes`; >= 0."""
+    return _excess(group.sense, value - group.limit) / line_sizes(compiled, view, group)
+
+
+def line_sizes(compiled: Compiled, view: View, group: Lines) -> FloatArray:
+    """What slack and violation of each line are relative to: the larger of its limit and its largest coefficient."""
+    if group.measure is not None:
+        typical = sum(abs(c) * term.size(view) for c, term in group.measure.parts)
+        size = np.full(len(group.limit), typical)
+    elif group.kind == "row":
+        size = np.abs(compiled.program.rows[group.index, : compiled.n_assets]).max(axis=1)
+    else:
+        size = np.ones(len(group.limit))
+    size = np.maximum(np.abs(group.limit), size)
+    return np.where(size > 0, size, 1.0)
 
 
 def _typical_size(compiled: Compiled) -> float:
     """What the objective's terms amount to with a weight of one on a typical asset."""
     p = compiled.program
-    risk = float(p.cvar_weight.sum() * compiled.source.root_mean_square) if len(p.cvar_weight) else 0.0
+    risk = float(p.cvar_weight.sum() * compiled.scenarios.source.root_mean_square) if len(p.cvar_weight) else 0.0
     cost = float((p.l1_weight[:, None] * p.l1_rate).max(initial=0.0))
-    return max(float(np.abs(p.linear).max(initial=0.0)), risk, cost)
+    return max(float(np.abs(p.linear[: compiled.n_assets]).max(initial=0.0)), risk, cost)

@@ -10,19 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from portfolioopt.problem import (
-    Bounds,
-    Budget,
-    Compiled,
-    GroupLimit,
-    Problem,
-    ReturnTarget,
-    TradeLimit,
-    Turnover,
-)
+from portfolioopt.problem import Compiled, CVaR, Lines, Problem, ReturnTarget
 from portfolioopt.problem.box import implied_box
-from portfolioopt.problem.compile import program_returns
-from portfolioopt.scenarios import ReturnsSource, with_sure_asset
+from portfolioopt.problem.lowering import program_returns
+from portfolioopt.scenarios import ReturnsSource, widened
 from portfolioopt_kernels import HingeProgram, exchange
 
 from .certificate import Multipliers, dual_bound, evaluate
@@ -111,46 +102,91 @@ def diagnose(problem: Problem) -> Diagnosis | None:
 
 
 def _sides(problem: Problem) -> list[_Side]:
-    """Every limit but those on CVaR, as named inequalities over (w, d)."""
-    compiled, assets = problem.compiled, problem.scenarios.assets
-    p, n = compiled.program, len(assets)
-    eye, none = np.eye(n), np.zeros((n, n))
+    """Every limit but those on CVaR, as named inequalities over (columns, d); what holds by definition has no name."""
+    compiled = problem.compiled
+    p, n = compiled.program, compiled.n_assets
+    capped = np.flatnonzero(np.isfinite(p.l1_cap))
+    columns = p.shape[1]
+    width = columns + columns * len(capped)
+    eye = np.eye(columns, width)
     sides: list[_Side] = []
-    kinds = {c.name: c for c in problem.constraints}
+    rows_named: set[int] = set()
     for group in compiled.lines:
-        owner = kinds[group.constraint]
-        if isinstance(owner, Budget | GroupLimit | ReturnTarget):
-            for name, j, limit in zip(group.names, group.index, group.limit, strict=True):
-                row = np.concatenate([p.rows[j], np.zeros(n)])
-                matrix, right = row[None], np.array([limit])
-                if group.sense == ">=":
-                    matrix, right = -matrix, -right
+        for name, j, limit in zip(group.names, group.index, group.limit, strict=True):
+            if group.kind == "row":
+                rows_named.add(int(j))
+                row = np.pad(p.rows[j], (0, width - columns))
+                if group.measure is not None:
+                    matrix, right = row[None], np.array([p.row_upper[j]])
+                elif group.sense == ">=":
+                    matrix, right = -row[None], np.array([-limit])
                 elif group.sense == "==":
                     matrix, right = np.vstack([row, -row]), np.array([limit, -limit])
+                else:
+                    matrix, right = row[None], np.array([limit])
                 text = f"{name} {group.sense} {limit:.6g}"
-                if isinstance(owner, ReturnTarget):
+                if _is_return(problem, group):
                     text += f" (the largest expected return of any asset is {p.rows[j].max():.6g})"
                 sides.append(_Side(group.constraint, text, matrix, right))
-        elif isinstance(owner, Bounds):
+            elif group.kind == "l1" and group.scale:
+                sides.append(_Side(group.constraint, f"{name} <= {limit:.6g}", *_cap_row(p, capped, int(j), width)))
+        if group.kind == "weight" and not group.soft:
             sign = -1.0 if group.sense == ">=" else 1.0
-            matrix = sign * np.hstack([eye, none])[group.index]
             word = "lower" if group.sense == ">=" else "upper"
             extent = f"{_span(group.limit)} on {len(group.index)} assets, sum {group.limit.sum():.6g}"
             text = f"{group.constraint} {word} ({extent})"
-            sides.append(_Side(group.constraint, text, matrix, sign * group.limit))
-        elif isinstance(owner, TradeLimit):
+            sides.append(_Side(group.constraint, text, sign * eye[group.index], sign * group.limit))
+        elif (group.kind == "trade" and not group.soft) or (group.kind == "l1" and not group.scale):
             assert compiled.holdings is not None
-            held = compiled.holdings[group.index]
-            both = np.vstack([np.hstack([eye, none])[group.index], -np.hstack([eye, none])[group.index]])
-            text = f"{group.constraint} |w - holdings| <= {_span(group.limit)}"
-            sides.append(_Side(group.constraint, text, both, np.concatenate([held + group.limit, group.limit - held])))
-        elif isinstance(owner, Turnover):
-            row = np.concatenate([np.zeros(n), np.ones(n)])[None]
-            sides.append(_Side(group.constraint, f"{group.constraint} <= {group.limit[0]:.6g}", row, group.limit))
-    if any(isinstance(c, Turnover) for c in problem.constraints):
-        assert compiled.holdings is not None
-        absolute = np.vstack([np.hstack([eye, -eye]), np.hstack([-eye, -eye])])
-        sides.append(_Side("", "", absolute, np.concatenate([compiled.holdings, -compiled.holdings])))
+            index = group.index if group.kind == "trade" else np.arange(n)
+            limit = group.limit if group.kind == "trade" else np.zeros(n)
+            held = compiled.holdings[index]
+            both = np.vstack([eye[index], -eye[index]])
+            text = f"{group.constraint} |w - holdings| <= {_span(limit)}"
+            sides.append(_Side(group.constraint, text, both, np.concatenate([held + limit, limit - held])))
+    sides += _definitions(compiled, capped, rows_named, width)
+    return sides
+
+
+def _is_return(problem: Problem, group: Lines) -> bool:
+    return any(isinstance(c, ReturnTarget) and c.name == group.constraint for c in problem.constraints)
+
+
+def _cap_row(p: HingeProgram, capped: np.ndarray, block: int, width: int) -> tuple[FloatArray, FloatArray]:
+    """The cap on an L1 block over (columns, d)."""
+    n = p.shape[1]
+    row = np.zeros((1, width))
+    row[0, :n] = p.l1_linear[block]
+    first = n * (1 + int(np.flatnonzero(capped == block)[0]))
+    row[0, first : first + n] = p.l1_rate[block]
+    return row, np.array([p.l1_cap[block]])
+
+
+def _definitions(compiled: Compiled, capped: np.ndarray, rows_named: set[int], width: int) -> list[_Side]:
+    """What auxiliary variables and distances are, as inequalities without a name."""
+    p, n = compiled.program, compiled.n_assets
+    columns = p.shape[1]
+    blocks_named = {int(j) for g in compiled.lines if g.kind == "l1" for j in g.index}
+    eye = np.eye(columns, width)
+    sides: list[_Side] = []
+    for number, block in enumerate(capped):
+        d = np.zeros((columns, width))
+        d[:, columns * (1 + number) : columns * (2 + number)] = np.eye(columns)
+        used = p.l1_rate[block] > 0
+        reference = p.l1_reference[block][used]
+        both = np.vstack([(eye - d)[used], (-eye - d)[used]])
+        sides.append(_Side("", "", both, np.concatenate([reference, -reference])))
+        if int(block) not in blocks_named:
+            sides.append(_Side("", "", *_cap_row(p, capped, int(block), width)))
+    for j, (row, low, high) in enumerate(zip(p.rows, p.row_lower, p.row_upper, strict=True)):
+        if j not in rows_named:
+            wide = np.pad(row, (0, width - columns))[None]
+            sides += [_Side("", "", wide, np.array([high]))] if np.isfinite(high) else []
+            sides += [_Side("", "", -wide, np.array([-low]))] if np.isfinite(low) else []
+    for sign, bound in ((-1.0, p.lower), (1.0, p.upper)):
+        given = n + np.flatnonzero(np.isfinite(bound[n:]))
+        if len(given):
+            sides.append(_Side("", "", sign * eye[given], sign * bound[given]))
     return sides
 
 
@@ -189,8 +225,8 @@ def _minimal_conflict(sides: list[_Side], n: int) -> list[_Side]:
 def _cvar_out_of_reach(problem: Problem) -> Diagnosis | None:
     """Whether the CVaR limits cannot be met: the least sure gain that would make them hold is positive.
 
-    An asset with the same return g in every scenario lowers every CVaR by g times its weight. The smallest weight of
-    it with which all limits hold, bounded from below by the dual, says by how much they would have to be loosened.
+    A sure gain lowers every CVaR by as much. The smallest one with which all limits hold, bounded from below by the
+    dual, says by how much they would have to be loosened.
     """
     compiled = problem.compiled
     if not np.isfinite(compiled.program.cvar_cap).any():
@@ -204,12 +240,14 @@ def _cvar_out_of_reach(problem: Problem) -> Diagnosis | None:
         rest = tuple(other for other in names if other != name)
         if _least_gift(_only(compiled, rest))[0] > 0.0:
             names = rest
-    limits = {g.names[0]: float(g.limit[0]) for g in compiled.lines if g.kind == "cvar" and g.constraint in names}
+    tight = [g for g in compiled.lines if g.kind == "cvar" and g.constraint in names]
+    limits = {g.names[0]: float(g.limit[0]) for g in tight}
     others = tuple(name for name in names if name not in limits)
     if len(limits) == 1:
         (name, limit), *_ = limits.items()
         attainable = limit + _least_gift(_only(compiled, tuple(c.name for c in problem.constraints), {name}))[0]
-        remedy = f"the smallest CVaR the other constraints allow is {attainable:.6g}"
+        what = "CVaR" if name.startswith("CVaR") or isinstance(tight[0].measure, CVaR) else "value"
+        remedy = f"the smallest {what} the other constraints allow is {attainable:.6g}"
     else:
         remedy = f"each would have to be loosened by at least {least:.6g}"
     shown = " and ".join(f"{name} <= {limit:.6g}" for name, limit in limits.items())
@@ -221,15 +259,15 @@ def _least_gift(compiled: Compiled) -> tuple[float, Multipliers]:
     """The least sure gain with which all CVaR limits hold, a proven lower bound (0 where it is not certain)."""
     p = compiled.program
     capped = np.flatnonzero(np.isfinite(p.cvar_cap))
-    size = compiled.source.root_mean_square
+    size = compiled.scenarios.source.root_mean_square
     size = size if size > 0 else 1.0
     reach = np.where(np.isfinite(p.lower) & np.isfinite(p.upper), np.maximum(np.abs(p.lower), np.abs(p.upper)), 10.0)
     worst = float(np.minimum(reach, 10.0) @ compiled.source.largest)
     widest = (worst + float(np.abs(p.cvar_cap[capped]).max())) / size
-    source = with_sure_asset(compiled.source, size)
+    source = widened(compiled.source, 1)
     gift = replace(
         compiled,
-        program=_with_gift(p, source, widest),
+        program=_with_gift(p, source, widest, size),
         source=source,
         box_lower=np.append(compiled.box_lower, 0.0),
         box_upper=np.append(compiled.box_upper, widest),
@@ -252,8 +290,12 @@ def _only(compiled: Compiled, names: tuple[str, ...], caps: set[str] | None = No
     Shapes stay, so that nothing is compiled anew: what is left out becomes infinite, a CVaR limit a huge one.
     """
     p = compiled.program
-    lower, upper = np.full_like(p.lower, -np.inf), np.full_like(p.upper, np.inf)
-    row_lower, row_upper = np.full_like(p.row_lower, -np.inf), np.full_like(p.row_upper, np.inf)
+    n = compiled.n_assets
+    lower = np.append(np.full(n, -np.inf), p.lower[n:])
+    upper = np.append(np.full(n, np.inf), p.upper[n:])
+    named = np.array(sorted({int(j) for g in compiled.lines if g.kind == "row" for j in g.index}), dtype=np.intp)
+    row_lower, row_upper = p.row_lower.copy(), p.row_upper.copy()
+    row_lower[named], row_upper[named] = -np.inf, np.inf
     huge = 1e3 * max(float(compiled.source.largest.max()), float(np.abs(p.cvar_cap[np.isfinite(p.cvar_cap)]).max()))
     cvar_cap = np.where(np.isfinite(p.cvar_cap), huge, np.inf)
     l1_cap = np.where(np.isfinite(p.l1_cap), 1e3, np.inf)
@@ -261,6 +303,8 @@ def _only(compiled: Compiled, names: tuple[str, ...], caps: set[str] | None = No
         if g.constraint not in names or (g.kind == "cvar" and caps is not None and g.constraint not in caps):
             continue
         match g.kind:
+            case "row" if g.measure is not None:
+                row_upper[g.index] = p.row_upper[g.index]
             case "row":
                 if g.sense != "<=":
                     row_lower[g.index] = g.limit
@@ -276,9 +320,9 @@ def _only(compiled: Compiled, names: tuple[str, ...], caps: set[str] | None = No
                 lower[g.index] = np.maximum(lower[g.index], held - g.limit)
                 upper[g.index] = np.minimum(upper[g.index], held + g.limit)
             case "cvar":
-                cvar_cap[g.index] = np.minimum(cvar_cap[g.index], g.limit)
+                cvar_cap[g.index] = p.cvar_cap[g.index]
             case "l1":
-                l1_cap[g.index] = g.limit
+                l1_cap[g.index] = p.l1_cap[g.index]
     program = exchange(
         p, lower=lower, upper=upper, row_lower=row_lower, row_upper=row_upper, cvar_cap=cvar_cap, l1_cap=l1_cap
     )
@@ -288,7 +332,7 @@ def _only(compiled: Compiled, names: tuple[str, ...], caps: set[str] | None = No
 
 def _priced(compiled: Compiled, multipliers: Multipliers) -> tuple[str, ...]:
     """Constraints that carry a price in a proof of infeasibility: without them it would not hold."""
-    size = compiled.source.root_mean_square
+    size = compiled.scenarios.source.root_mean_square
     largest = float(multipliers.cvar_cap.max())
     named: list[str] = []
     for group in compiled.lines:
@@ -299,8 +343,8 @@ def _priced(compiled: Compiled, multipliers: Multipliers) -> tuple[str, ...]:
     return tuple(named)
 
 
-def _with_gift(p: HingeProgram, source: ReturnsSource, widest: float) -> HingeProgram:
-    """The program of minimising the weight of the last asset of `source`, which p does not have."""
+def _with_gift(p: HingeProgram, source: ReturnsSource, widest: float, size: float) -> HingeProgram:
+    """The program of minimising the last column of `source`, which p does not have: a gain in multiples of `size`."""
     _, n, _, _, c = p.shape
     cvar, l1 = np.isfinite(p.cvar_cap), np.isfinite(p.l1_cap)
     column = np.zeros((int(l1.sum()), 1))
@@ -309,10 +353,11 @@ def _with_gift(p: HingeProgram, source: ReturnsSource, widest: float) -> HingePr
         linear=np.append(np.zeros(n), 1.0),
         cvar_density=p.cvar_density[cvar],
         cvar_level=p.cvar_level[cvar],
-        cvar_linear=np.hstack([p.cvar_linear[cvar], np.zeros((int(cvar.sum()), 1))]),
+        cvar_linear=np.hstack([p.cvar_linear[cvar], np.full((int(cvar.sum()), 1), -size)]),
         cvar_weight=np.zeros(int(cvar.sum())),
         cvar_cap=p.cvar_cap[cvar],
         l1_rate=np.hstack([p.l1_rate[l1], column]),
+        l1_linear=np.hstack([p.l1_linear[l1], column]),
         l1_reference=np.hstack([p.l1_reference[l1], column]),
         l1_weight=np.zeros(int(l1.sum())),
         l1_cap=p.l1_cap[l1],
@@ -349,6 +394,7 @@ def _open_direction(problem: Problem) -> Diagnosis | None:
     cone = replace(
         compiled,
         program=program,
+        constant=0.0,
         lines=(),
         holdings=None if compiled.holdings is None else np.zeros_like(compiled.holdings),
         box_lower=program.lower,
@@ -360,7 +406,7 @@ def _open_direction(problem: Problem) -> Diagnosis | None:
     if growth.objective <= 1e-6 * growth.scale or growth.scale == 0.0:
         return None
     assets = problem.scenarios.assets
-    trade = pd.Series(direction, index=assets, name="direction")
+    trade = pd.Series(direction[: len(assets)], index=assets, name="direction")
     largest = trade[trade.abs() > 1e-3].sort_values(key=np.abs, ascending=False, kind="stable").head(5)
     words = ", ".join(f"{name} {size:+.3g}" for name, size in largest.items())
     message = (

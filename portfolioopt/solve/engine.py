@@ -158,10 +158,12 @@ class Chain:
         self._kernel = _chain_capped if capped else _chain_free
         self._shape = program.shape
         self._base = self._scaled(program)
-        s, n = program.shape[:2]
+        s = program.shape[0]
         ps, pn = self._base.shape[:2]
         room = ps - s  # a window may reach that far beyond the last row
-        scaled = np.pad(np.asarray(matrix, dtype=np.float64) / self._sizes.returns, ((0, room), (0, pn - n)))
+        scaled = np.pad(
+            np.asarray(matrix, dtype=np.float64) / self._sizes.returns, ((0, room), (0, pn - matrix.shape[1]))
+        )
         with jax.enable_x64(True):
             self._returns = jax.device_put(scaled)
 

@@ -105,7 +105,7 @@ def band_size(scenarios: int, assets: int, blocks: int) -> int:
 def by_vertices(compiled: Compiled, gap: float, limit: int, guess: Guess | None = None) -> Attempt:
     """Descend to an optimal vertex, by bands of scenarios where there are many."""
     s, n = compiled.source.shape
-    m = len(compiled.betas)
+    m = len(compiled.program.cvar_level)
     size = band_size(s, n, m)
     effort = _Effort(limit, basis=None if guess is None else guess.basis)
     weights = compiled.program.start if guess is None else guess.weights
@@ -311,7 +311,7 @@ class _Bands:
             tail = np.flatnonzero(losses > t)
             blocks[b] = linear @ weights + level * t + density[tail] @ (losses[tail] - t)
         cap = np.where(np.isfinite(p.cvar_cap), p.cvar_cap, np.inf)
-        l1 = np.sum(p.l1_rate * np.abs(weights - p.l1_reference), axis=1)
+        l1 = p.l1_linear @ weights + np.sum(p.l1_rate * np.abs(weights - p.l1_reference), axis=1)
         linear = float(p.linear @ weights)
         objective = linear + float(p.cvar_weight @ blocks + p.l1_weight @ l1)
         size = max(abs(objective), abs(linear), float(np.abs(p.cvar_weight * blocks).max(initial=0.0)))

@@ -177,7 +177,7 @@ class _Search:
             status,
             message,
             self.timings(start),
-            weights=pd.Series(weights, index=self.problem.scenarios.assets, name="weight"),
+            columns=weights,
             evaluation=evaluation,
             iterations=self.iterations,
             passes=attempt.passes,
@@ -196,15 +196,17 @@ def _guess(problem: Problem, previous: Result) -> Guess | None:
         raise InputError("warm_start is a result over other assets; only one over the same assets, in order, can help")
     if previous.weights is None:
         return None
-    weights = previous.weights.to_numpy()
+    assert previous.columns is not None
     old, new = previous.problem.compiled, problem.compiled
-    price, basis = np.zeros(len(new.betas)), None
-    if old.betas == new.betas:
+    price, basis, columns = np.zeros(len(new.program.cvar_cap)), None, previous.columns
+    same = old.levels == new.levels and old.program.shape[1:] == new.program.shape[1:]
+    if same:
         price = previous.cap_prices
-    same = old.betas == new.betas and old.program.shape[2:] == new.program.shape[2:]
-    if previous.basis is not None and same:
+    if len(columns) != new.program.shape[1]:
+        columns = np.append(columns[: new.n_assets], new.program.start[new.n_assets :])
+    if previous.basis is not None and same and ((old.own_rows and new.own_rows) or old.source is new.source):
         basis = _moved(previous.basis, previous.problem.scenarios, problem.scenarios)
-    return Guess(weights, basis, price)
+    return Guess(columns, basis, price)
 
 
 def _failed(

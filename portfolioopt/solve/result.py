@@ -11,10 +11,11 @@ import pandas as pd
 
 from portfolioopt.errors import InputError
 from portfolioopt.problem import Compiled, Lines, Problem
+from portfolioopt.problem.terms import View
 from portfolioopt.scenarios import tail
 
 from .basis import Basis
-from .certificate import Certificate, Evaluation, Multipliers, violation
+from .certificate import Certificate, Evaluation, Multipliers, line_sizes
 
 BINDING = 1e-6  # relative slack below which a limit counts as binding
 _DESK = 100.0  # price per unit of limit -> basis points of objective per percentage point of limit
@@ -49,6 +50,7 @@ class Result:
         "_evaluation",
         "basis",
         "certificate",
+        "columns",
         "conflict",
         "iterations",
         "message",
@@ -66,7 +68,7 @@ class Result:
         message: str,
         timings: Timings,
         *,
-        weights: pd.Series | None = None,
+        columns: np.ndarray | None = None,
         evaluation: Evaluation | None = None,
         iterations: int = 0,
         passes: float = 0.0,
@@ -78,8 +80,13 @@ class Result:
         self.message = message
         """One sentence on how the solve ended."""
         self.timings = timings
-        self.weights = weights
+        self.columns = columns
+        """The weights, and auxiliary variables of the solver after them, as an array."""
+        self.weights: pd.Series | None = None
         """Optimal weights by asset, fractions of NAV."""
+        if columns is not None:
+            assets = problem.scenarios.assets
+            self.weights = pd.Series(columns[: len(assets)], index=assets, name="weight")
         self.certificate: Certificate | None = None if evaluation is None else evaluation.certificate
         self.iterations = iterations
         """Steps taken: pivots, and Newton steps where the interior point was needed."""
@@ -144,8 +151,9 @@ class Result:
         """
         evaluation = self._require()
         compiled = self.problem.compiled
+        view = compiled.view(self._weights_array())
         frames = [
-            _line_frame(compiled, group, value, evaluation.multipliers)
+            _line_frame(compiled, view, group, value, evaluation.multipliers)
             for group, value in zip(compiled.lines, evaluation.line_values, strict=True)
         ]
         columns = ["name", "constraint", "sense", "value", "limit", "slack", "binding", "shadow_price"]
@@ -162,11 +170,14 @@ class Result:
         this is the one that supports the optimality conditions. Levels without a price are left out.
         """
         m = self._require().multipliers
-        level = self.problem.compiled.program.cvar_weight + m.cvar_cap
+        compiled = self.problem.compiled
+        level = compiled.program.cvar_weight + m.cvar_cap
+        first = compiled.first_row
+        own = slice(first, first + compiled.scenarios.n_scenarios)
         return {
-            beta: q / total
-            for beta, q, total in zip(self.problem.compiled.betas, m.scenario, level, strict=True)
-            if total > 1e-9 * max(float(level.max()), 1e-300)
+            beta: m.scenario[block, own] / level[block]
+            for beta, block in compiled.levels.items()
+            if level[block] > 1e-9 * max(float(level.max()), 1e-300)
         }
 
     def tail_scenarios(self, beta: float | None = None, *, n: int = 10) -> pd.DataFrame:
@@ -244,8 +255,8 @@ class Result:
 
     @property
     def cap_prices(self) -> np.ndarray:
-        """Multiplier of each CVaR limit (M,), per unit of CVaR; zeros where there is no portfolio."""
-        none = np.zeros(len(self.problem.compiled.betas))
+        """Multiplier of the cap of each CVaR block (M,); zeros where there is no portfolio."""
+        none = np.zeros(len(self.problem.compiled.program.cvar_cap))
         return none if self._evaluation is None else self._evaluation.multipliers.cvar_cap
 
     # -- helpers -------------------------------------------------------------------------------------------------
@@ -260,12 +271,14 @@ class Result:
         return self.weights.to_numpy(dtype=np.float64)
 
 
-def _line_frame(compiled: Compiled, group: Lines, value: np.ndarray, multipliers: Multipliers) -> pd.DataFrame:
+def _line_frame(
+    compiled: Compiled, view: View, group: Lines, value: np.ndarray, multipliers: Multipliers
+) -> pd.DataFrame:
     difference = value - group.limit
     slack = -np.abs(difference) if group.sense == "==" else -difference if group.sense == "<=" else difference
     slack = slack + 0.0  # no negative zeros in a report
-    size = violation(compiled, group.kind, group.index, "<=", group.limit, group.limit + 1.0)  # 1 / relative size
-    binding = (slack * size <= BINDING) | (group.sense == "==")
+    size = line_sizes(compiled, view, group)
+    binding = (slack <= BINDING * size) | (group.sense == "==")
     price = np.where(binding, prices(compiled, group, multipliers), 0.0)
     return pd.DataFrame(
         {
@@ -285,6 +298,8 @@ def prices(compiled: Compiled, group: Lines, m: Multipliers) -> np.ndarray:
     """Gain of the maximised objective per unit of a looser limit; of a higher one for equalities."""
     p, i = compiled.program, group.index
     match group.kind:
+        case "row" if group.measure is not None:
+            return group.scale * np.maximum(m.row[i], 0.0)
         case "row":
             y = m.row[i]
             return y if group.sense == "==" else np.maximum(y, 0.0) if group.sense == "<=" else np.maximum(-y, 0.0)
@@ -298,6 +313,8 @@ def prices(compiled: Compiled, group: Lines, m: Multipliers) -> np.ndarray:
             below = np.where(p.lower[i] == held - group.limit, m.lower[i], 0.0)
             return above + below
         case "cvar":
-            return np.where(p.cvar_cap[i] == group.limit, m.cvar_cap[i], 0.0)
+            return group.scale * m.cvar_cap[i]
         case "l1":
-            return m.l1_cap[i]
+            return group.scale * m.l1_cap[i]
+        case "integer":
+            return np.zeros(len(i))

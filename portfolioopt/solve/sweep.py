@@ -338,7 +338,9 @@ def _solve(
     s, n = problem.scenarios.n_scenarios, problem.scenarios.n_assets
     variants = _Variants(problem, axes, len(positions))
     source = problem.scenarios.source
-    chained = source.matrix is not None and problem.compiled.betas and not _replaces_scenarios(axes)
+    compiled = problem.compiled
+    plain = compiled.own_rows and not compiled.curves and not compiled.integer and len(compiled.program.cvar_level)
+    chained = source.matrix is not None and plain and not _replaces_scenarios(axes)
     if not chained or _window_length(axes, s) * n > CELLS:
         previous = None
         for number in order:
@@ -430,7 +432,7 @@ def _certified(compiled: Compiled, solution: Solution, tolerance: float) -> dict
     if not (abs(c.gap) <= tolerance and c.max_violation <= VIOLATION_TOLERANCE):
         return None
     cvars = {beta: tail.cvar for beta, tail in evaluation.tails.items()}
-    return _row(Status.optimal, "", c, weights, compiled, cvars, int(solution.iterations))
+    return _row(Status.optimal, "", c, weights[: compiled.n_assets], compiled, cvars, int(solution.iterations))
 
 
 def _record(compiled: Compiled, result: Result, tolerance: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import portfolioopt as po
-from portfolioopt.scenarios import with_sure_asset
+from portfolioopt.scenarios import widened
 from portfolioopt.solve import methods
 from portfolioopt_kernels import (
     CONVERGED,
@@ -73,8 +73,8 @@ def same_passes(data: po.ScenarioSet, here: po.ScenarioSet) -> None:
     rng = np.random.default_rng(23)
     (s, n), ours, theirs = here.source.shape, data.source, here.source
     weights, index = rng.normal(size=n), rng.integers(s, size=50)
-    for a, b in ((ours, theirs), (with_sure_asset(ours, 0.5), with_sure_asset(theirs, 0.5))):
-        w = np.append(weights, 0.3)[: a.shape[1]]
+    for a, b in ((ours, theirs), (widened(ours, 2), widened(theirs, 2))):
+        w = np.append(weights, [0.3, -0.2])[: a.shape[1]]
         np.testing.assert_allclose(a.losses(w), b.losses(w), rtol=0, atol=1e-15)
         for measure in (rng.random((1, s)), rng.normal(size=(2, s)), np.zeros((1, s))):
             np.testing.assert_allclose(a.pull(measure), b.pull(measure), rtol=1e-13, atol=1e-16 * s)

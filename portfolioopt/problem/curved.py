@@ -1,0 +1,638 @@
+"""Measures that are convex but not piecewise linear. A solver sees them through values and tangents."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from portfolioopt.errors import InputError, unknown_names
+from portfolioopt.labels import PerAsset, per_asset, some
+from portfolioopt.scenarios import ScenarioSet, tail
+from portfolioopt.scenarios.tail import check_beta
+
+from .lowering import Canvas, Shape
+from .measures import check_scenarios
+from .terms import Curvature, FloatArray, Labelled, Term, View, checked_number, labelled, ordered, spread
+
+
+class CurvedTerm(Term):
+    """A convex measure known by its values and tangents; or a concave one, whose negative is."""
+
+    floor: ClassVar[float] = 0.0
+    """Below which the measure (its negative, where it is concave) never lies."""
+
+    def shape(self, canvas: Canvas) -> Shape:
+        self.check(canvas)
+        return canvas.curve(self, id(self), self.floor)
+
+    def check(self, canvas: Canvas) -> None:
+        """Refuse labels and sizes that do not match the problem's."""
+
+    def value(self, view: View) -> float:
+        return self.tangent(view)[0]
+
+    @abstractmethod
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        """Value and a (sub)gradient (N,) at the weights of `view`."""
+
+
+# -- covariance --------------------------------------------------------------------------------------------------
+class FactorCovariance:
+    r"""Covariance :math:`B F B' + \mathrm{diag}(d)` per scenario horizon, never formed.
+
+    Parameters
+    ----------
+    exposures
+        B, factor exposures (assets x factors).
+    factor_covariance
+        F (factors x factors), per scenario horizon; positive semidefinite.
+    idiosyncratic_variance
+        d, by asset; not negative.
+    """
+
+    def __init__(
+        self, exposures: pd.DataFrame, factor_covariance: pd.DataFrame, idiosyncratic_variance: PerAsset
+    ) -> None:
+        if not isinstance(exposures, pd.DataFrame) or not isinstance(factor_covariance, pd.DataFrame):
+            raise InputError("FactorCovariance takes frames: exposures by asset and factor, covariance by factor")
+        unknown = list(exposures.columns.difference(factor_covariance.columns))
+        if unknown:
+            raise unknown_names("factor in exposures", unknown, factor_covariance.columns)
+        factors = exposures.columns
+        self.exposures = exposures.astype(np.float64)
+        self.root = _root(factor_covariance.reindex(index=factors, columns=factors), "factor_covariance")
+        variance = per_asset(idiosyncratic_variance, exposures.index, what="FactorCovariance.idiosyncratic_variance")
+        self.idiosyncratic = pd.Series(variance, exposures.index)
+        if not np.isfinite(self.exposures.to_numpy()).all() or not np.isfinite(self.idiosyncratic).all():
+            raise InputError("FactorCovariance: exposures and idiosyncratic variances must be finite")
+        if (self.idiosyncratic < 0).any():
+            bad = self.idiosyncratic.index[self.idiosyncratic < 0]
+            raise InputError(f"FactorCovariance: the idiosyncratic variance is negative for {some(bad)}")
+
+
+class _Form:
+    """A quadratic form over the assets of a problem: dense root, or factors and a diagonal."""
+
+    def __init__(self, covariance: pd.DataFrame | FactorCovariance, assets: pd.Index, what: str) -> None:
+        frame = covariance.exposures if isinstance(covariance, FactorCovariance) else covariance
+        missing = assets.difference(frame.index, sort=False)
+        if len(missing):
+            raise InputError(f"{what}: the covariance says nothing about {some(missing)}")
+        if isinstance(covariance, FactorCovariance):
+            loadings = frame.reindex(assets).to_numpy()
+            self.root = loadings @ covariance.root  # (N, K)
+            self.diagonal = covariance.idiosyncratic.reindex(assets).to_numpy(dtype=np.float64)
+        else:
+            self.root = _root(frame.reindex(index=assets, columns=assets), what)
+            self.diagonal = np.zeros(len(assets))
+
+    def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
+        """``x'Qx`` and ``Qx``."""
+        product = self.root @ (self.root.T @ x) + self.diagonal * x
+        return float(x @ product), product
+
+
+def _root(covariance: pd.DataFrame, what: str) -> FloatArray:
+    """A (N, K) with ``A A' = covariance``, or the refusal of what is no covariance."""
+    matrix = covariance.to_numpy(dtype=np.float64)
+    if not np.isfinite(matrix).all():
+        raise InputError(f"{what}: the covariance has missing or infinite entries")
+    size = float(np.abs(matrix).max(initial=0.0))
+    if np.abs(matrix - matrix.T).max(initial=0.0) > 1e-8 * size:
+        raise InputError(f"{what}: the covariance is not symmetric; pass (c + c.T) / 2 if that is what is meant")
+    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    if len(values) and values[0] < -1e-8 * max(float(values[-1]), 0.0):
+        raise InputError(
+            f"{what}: the covariance is not positive semidefinite (smallest eigenvalue {values[0]:.3g}, largest "
+            f"{values[-1]:.3g}); portfolioopt.problem.nearest_covariance(c) gives the nearest one that is"
+        )
+    kept = values > 1e-14 * max(float(values[-1]), 0.0) if len(values) else values > 0
+    return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def nearest_covariance(covariance: pd.DataFrame) -> pd.DataFrame:
+    """The positive semidefinite matrix nearest to a symmetric one in the Frobenius norm (Higham, 1988)."""
+    matrix = covariance.to_numpy(dtype=np.float64)
+    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    repaired = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    return pd.DataFrame(0.5 * (repaired + repaired.T), index=covariance.index, columns=covariance.columns)
+
+
+@dataclass(frozen=True, eq=False)
+class Variance(CurvedTerm):
+    r"""Variance of the portfolio return per scenario horizon, :math:`w'\Sigma w`.
+
+    Parameters
+    ----------
+    covariance
+        :math:`\Sigma` by asset, a frame or a :class:`FactorCovariance`; that of the scenarios under their
+        probabilities where None.
+    scenarios
+        Another set over the same assets; the problem's where None.
+    """
+
+    covariance: pd.DataFrame | FactorCovariance | None = None
+    scenarios: ScenarioSet | None = None
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        check_scenarios(self.scenarios, name)
+        if self.covariance is not None and not isinstance(self.covariance, pd.DataFrame | FactorCovariance):
+            raise InputError(f"{name}: covariance must be a frame by asset or a FactorCovariance")
+        if self.covariance is not None and self.scenarios is not None:
+            raise InputError(f"{name}: give a covariance or scenarios, not both")
+        object.__setattr__(self, "_forms", {})
+
+    def check(self, canvas: Canvas) -> None:
+        if self.covariance is not None:
+            self.form(canvas.assets)
+        elif self.scenarios is not None and not self.scenarios.assets.equals(canvas.assets):
+            raise InputError(f"{type(self).__name__}: its scenarios are over other assets than the problem's")
+
+    def form(self, assets: pd.Index) -> _Form:
+        """The quadratic form over these assets, in this order."""
+        forms = self._forms  # type: ignore[attr-defined]
+        key = id(assets)
+        if key not in forms:
+            assert self.covariance is not None
+            forms.clear()
+            forms[key] = _Form(self.covariance, assets, type(self).__name__), assets
+        return forms[key][0]
+
+    def _moments(self, view: View, shift: FloatArray | None = None) -> tuple[float, FloatArray]:
+        """``x'Qx`` and ``Qx`` at the weights, less a shift."""
+        if self.covariance is not None:
+            x = view.weights if shift is None else view.weights - shift
+            return self.form(view.scenarios.assets)(x)
+        chosen = view.scenarios if self.scenarios is None else self.scenarios
+        losses = view.losses(self.scenarios)
+        if shift is not None:
+            losses = losses - chosen.source.losses(shift)
+        p = chosen.probabilities
+        centred = losses - p @ losses
+        return float(p @ centred**2), -chosen.source.pull((p * centred)[None])[0]
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        value, product = self._moments(view)
+        return value, 2.0 * product
+
+    def size(self, view: View) -> float:
+        return view.scenarios.source.root_mean_square**2
+
+    def __repr__(self) -> str:
+        what = (
+            "covariance=..." if self.covariance is not None else "scenarios=..." if self.scenarios is not None else ""
+        )
+        return f"{type(self).__name__}({what})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Volatility(Variance):
+    r"""Standard deviation of the portfolio return per scenario horizon, :math:`\sqrt{w'\Sigma w}`.
+
+    Parameters as for :class:`Variance`.
+    """
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        return _square_root(*self._moments(view))
+
+    def size(self, view: View) -> float:
+        return view.scenarios.source.root_mean_square
+
+
+@dataclass(frozen=True, eq=False)
+class TrackingError(Variance):
+    r"""Standard deviation of the active return, :math:`\sqrt{(w - b)'\Sigma(w - b)}`, per scenario horizon.
+
+    Parameters
+    ----------
+    benchmark
+        b, weights of the benchmark by asset.
+    covariance, scenarios
+        As for :class:`Variance`.
+    """
+
+    benchmark: Labelled | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.benchmark, pd.Series | Mapping):
+            raise InputError("TrackingError: benchmark must give the weight of every asset (a Series or mapping)")
+
+    def check(self, canvas: Canvas) -> None:
+        super().check(canvas)
+        labelled(self.benchmark, canvas, "TrackingError.benchmark")  # type: ignore[arg-type]
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        return _square_root(*self._moments(view, ordered(self, "benchmark", view.scenarios.assets)))
+
+    def size(self, view: View) -> float:
+        return view.scenarios.source.root_mean_square
+
+    def __repr__(self) -> str:
+        return "TrackingError(benchmark=...)"
+
+
+@dataclass(frozen=True, eq=False)
+class EllipsoidUncertainty(CurvedTerm):
+    r"""Largest error of the expected return over an ellipsoid: :math:`\kappa \sqrt{w'\Omega w}`.
+
+    Subtracted from the expected return it gives the worst one of
+    :math:`(\mu - \hat\mu)'\Omega^{-1}(\mu - \hat\mu) \le \kappa^2` (Goldfarb & Iyengar, 2003).
+
+    Parameters
+    ----------
+    covariance
+        :math:`\Omega`, covariance of the estimate of the mean, by asset.
+    radius
+        :math:`\kappa`, in standard errors.
+    """
+
+    covariance: pd.DataFrame | FactorCovariance
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "radius", checked_number(self.radius, "EllipsoidUncertainty: radius", least=0.0))
+        object.__setattr__(self, "_volatility", Volatility(self.covariance))
+
+    @property
+    def volatility(self) -> Volatility:
+        """The root of the quadratic form."""
+        return self._volatility  # type: ignore[attr-defined]
+
+    def check(self, canvas: Canvas) -> None:
+        self.volatility.check(canvas)
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        value, gradient = self.volatility.tangent(view)
+        return self.radius * value, self.radius * gradient
+
+    def __repr__(self) -> str:
+        return f"EllipsoidUncertainty(radius={self.radius:g})"
+
+
+def _square_root(value: float, product: FloatArray) -> tuple[float, FloatArray]:
+    root = float(np.sqrt(max(value, 0.0)))
+    return root, product / root if root > 0 else np.zeros_like(product)
+
+
+# -- one-sided moments and entropy -------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class SemiDeviation(CurvedTerm):
+    r"""Root of the lower semi-variance, :math:`\sqrt{E\,(\tau - r'w)_+^2}`, per scenario horizon.
+
+    Parameters
+    ----------
+    target
+        :math:`\tau`, a return per scenario horizon; the portfolio's own mean :math:`\mu'w` where None.
+    scenarios
+        Another set over the same assets; the problem's where None.
+    """
+
+    target: float | None = None
+    scenarios: ScenarioSet | None = None
+
+    def __post_init__(self) -> None:
+        check_scenarios(self.scenarios, "SemiDeviation")
+        if self.target is not None:
+            object.__setattr__(self, "target", checked_number(self.target, "SemiDeviation: target"))
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        chosen = view.scenarios if self.scenarios is None else self.scenarios
+        p, losses = chosen.probabilities, view.losses(self.scenarios)
+        target = -(p @ losses) if self.target is None else self.target
+        short = np.maximum(target + losses, 0.0)
+        root = float(np.sqrt(p @ short**2))
+        if root == 0.0:
+            return 0.0, np.zeros(len(view.weights))
+        pull = p * short / root
+        if self.target is None:
+            pull = pull - p * pull.sum()
+        return root, -chosen.source.pull(pull[None])[0]
+
+    def __repr__(self) -> str:
+        text = "" if self.target is None else f"target={self.target:g}"
+        return f"SemiDeviation({text})"
+
+
+@dataclass(frozen=True, eq=False)
+class EntropicVaR(CurvedTerm):
+    r"""Entropic value-at-risk of the loss L, :math:`\min_{z>0} z \ln\big(E\,e^{L/z} / (1-\beta)\big)` .
+
+    Ahmadi-Javid (2012). The tightest bound on CVaR at the same level that Chernoff's inequality gives; a fraction of NAV.
+    """
+
+    beta: float = 0.95
+    scenarios: ScenarioSet | None = None
+    floor: ClassVar[float] = -np.inf
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", check_beta(self.beta))
+        check_scenarios(self.scenarios, "EntropicVaR")
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        chosen = view.scenarios if self.scenarios is None else self.scenarios
+        value, tilted = entropic_tail(view.losses(self.scenarios), chosen.probabilities, self.beta)
+        return value, -chosen.source.pull(tilted[None])[0]
+
+    def __repr__(self) -> str:
+        return f"EntropicVaR(beta={self.beta:g})"
+
+
+def entropic_tail(losses: FloatArray, probabilities: FloatArray, beta: float) -> tuple[float, FloatArray]:
+    """Entropic value-at-risk, and the measure of relative entropy at most -ln(1-beta) that attains it (S,)."""
+    top, spread_ = float(losses.max()), float(np.ptp(losses))
+    mass = float(probabilities[losses >= top].sum())
+    limit = -np.log1p(-beta)
+    if spread_ == 0.0 or mass >= 1.0 - beta:
+        return top, np.where(losses >= top, probabilities / mass, 0.0)
+
+    def tilt(inverse: float) -> tuple[FloatArray, float, float]:
+        weight = probabilities * np.exp(np.maximum((losses - top) * inverse, -745.0))
+        total = float(weight.sum())
+        q = weight / total
+        entropy = float(q @ (losses - top)) * inverse - np.log(total)
+        return q, entropy, total
+
+    # the entropy of the tilted measure grows with 1/z; bisection on its logarithm, where it equals the limit
+    low, high = np.log(1e-9 / spread_), np.log(1e9 / spread_)
+    for _ in range(200):
+        middle = 0.5 * (low + high)
+        if tilt(np.exp(middle))[1] > limit:
+            high = middle
+        else:
+            low = middle
+    inverse = float(np.exp(0.5 * (low + high)))
+    q, _, total = tilt(inverse)
+    return top + (np.log(total) + limit) / inverse, q
+
+
+# -- drawdowns ---------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class ConditionalDrawdown(CurvedTerm):
+    r"""Conditional drawdown-at-risk (Chekhlov, Uryasev & Zabarankin, 2005), as a fraction of the initial NAV.
+
+    The mean of the worst ``1 - beta`` of the drawdowns :math:`D_t = \max_{s \le t} C_s - C_t` of the uncompounded
+    cumulative return :math:`C_t = \sum_{s \le t} r_s'w`, :math:`C_0 = 0`, along one path.
+
+    Parameters
+    ----------
+    beta
+        Level in [0, 1): 0 averages all drawdowns.
+    path
+        Scenarios that follow each other in time; the problem's where None, which then need dates in order.
+    """
+
+    beta: float = 0.95
+    path: ScenarioSet | None = None
+
+    def __post_init__(self) -> None:
+        beta = checked_number(self.beta, f"{type(self).__name__}: beta", least=0.0)
+        object.__setattr__(self, "beta", beta if beta == 0.0 else check_beta(beta))
+        check_scenarios(self.path, type(self).__name__)
+
+    def check(self, canvas: Canvas) -> None:
+        chosen = canvas.scenarios if self.path is None else self.path
+        if not chosen.assets.equals(canvas.assets):
+            raise InputError(f"{self!r}: its path is over other assets than the problem's")
+        index = chosen.index
+        dated = isinstance(index, pd.DatetimeIndex | pd.PeriodIndex)
+        if self.path is None and not (dated and index.is_monotonic_increasing):
+            raise InputError(
+                f"{self!r} needs scenarios that follow each other in time, and the problem's carry no dates in order "
+                "(a bootstrap or a simulation has none); pass path=ScenarioSet(history)"
+            )
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        chosen = view.scenarios if self.path is None else self.path
+        drawdowns, since = self._drawdowns(view.losses(self.path))
+        share = self._tail(drawdowns)
+        # dD_t/dw is the sum of -r over the time since the peak
+        flow = np.zeros(len(share) + 1)
+        np.add.at(flow, since, share)
+        flow[1:] -= share
+        within = np.cumsum(flow)[:-1]  # how much of the tail is under water in each period
+        return float(share @ drawdowns), -chosen.source.pull(within[None])[0]
+
+    def _drawdowns(self, losses: FloatArray) -> tuple[FloatArray, np.ndarray]:
+        """Drawdown after each period, and the first period since its peak."""
+        path = np.concatenate([[0.0], -np.cumsum(losses)])
+        peak = np.maximum.accumulate(path)
+        at = np.where(path == peak, np.arange(len(path)), 0)
+        since = np.maximum.accumulate(at)
+        return (peak - path)[1:], since[1:]
+
+    def _tail(self, drawdowns: FloatArray) -> FloatArray:
+        even = np.full(len(drawdowns), 1.0 / len(drawdowns))
+        return even if self.beta == 0.0 else tail(drawdowns, even, self.beta).weights
+
+    def __repr__(self) -> str:
+        return f"ConditionalDrawdown(beta={self.beta:g})"
+
+
+@dataclass(frozen=True, eq=False)
+class MaxDrawdown(ConditionalDrawdown):
+    r"""Largest drawdown :math:`\max_t D_t` of the uncompounded cumulative return, as a fraction of the initial NAV.
+
+    Parameters
+    ----------
+    path
+        As for :class:`ConditionalDrawdown`.
+    """
+
+    def __init__(self, path: ScenarioSet | None = None) -> None:
+        object.__setattr__(self, "beta", 0.5)
+        object.__setattr__(self, "path", path)
+        check_scenarios(path, "MaxDrawdown")
+
+    def _tail(self, drawdowns: FloatArray) -> FloatArray:
+        share = np.zeros(len(drawdowns))
+        share[int(drawdowns.argmax())] = 1.0
+        return share
+
+    def __repr__(self) -> str:
+        return "MaxDrawdown()"
+
+
+# -- costs and penalties -----------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class PowerCost(CurvedTerm):
+    r"""Market impact :math:`\sum_i c_i |w_i - h_i|^{a}`, as a fraction of NAV; a = 3/2 is the square-root law.
+
+    Parameters
+    ----------
+    coefficient
+        :math:`c_i`, cost as a fraction of NAV of a trade of the whole NAV; one number, or one per asset.
+    exponent
+        a, from above 1 to 2.
+    """
+
+    coefficient: PerAsset
+    exponent: float = 1.5
+    trades: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        exponent = checked_number(self.exponent, "PowerCost: exponent", above=1.0)
+        if exponent > 2.0:
+            raise InputError(f"PowerCost: exponent must be at most 2, was {exponent:g}")
+        object.__setattr__(self, "exponent", exponent)
+
+    def check(self, canvas: Canvas) -> None:
+        rate = spread(self.coefficient, canvas, f"{type(self).__name__}.coefficient")
+        if (rate < 0).any():
+            raise InputError(f"{self!r}: the coefficient is negative for {some(canvas.assets[rate < 0])}")
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        c, d = ordered(self, "coefficient", view.scenarios.assets), view.trades()
+        value = float(c @ np.abs(d) ** self.exponent)
+        return value, self.exponent * c * np.abs(d) ** (self.exponent - 1.0) * np.sign(d)
+
+    def size(self, view: View) -> float:
+        return 1e-4
+
+    def __repr__(self) -> str:
+        return f"PowerCost(exponent={self.exponent:g})"
+
+
+@dataclass(frozen=True, eq=False)
+class Ridge(CurvedTerm):
+    r"""Quadratic penalty :math:`\sum_i c_i (w_i - w^0_i)^2`, which spreads weights.
+
+    Parameters
+    ----------
+    strength
+        :math:`c_i`; one number, or one per asset.
+    centre
+        :math:`w^0` by asset; zero where None.
+    """
+
+    strength: PerAsset = 1.0
+    centre: Labelled | None = None
+
+    def check(self, canvas: Canvas) -> None:
+        rate = spread(self.strength, canvas, "Ridge.strength")
+        if (rate < 0).any():
+            raise InputError(f"Ridge: the strength is negative for {some(canvas.assets[rate < 0])}")
+        if self.centre is not None:
+            labelled(self.centre, canvas, "Ridge.centre")
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        assets = view.scenarios.assets
+        c = ordered(self, "strength", assets)
+        d = view.weights if self.centre is None else view.weights - ordered(self, "centre", assets)
+        return float(c @ d**2), 2.0 * c * d
+
+    def size(self, view: View) -> float:
+        return 1e-4
+
+    def __repr__(self) -> str:
+        return "Ridge()"
+
+
+@dataclass(frozen=True, eq=False)
+class EuclideanNorm(CurvedTerm):
+    r"""Euclidean length of the weights, :math:`\lVert w \rVert_2`."""
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        length = float(np.linalg.norm(view.weights))
+        return length, view.weights / length if length > 0 else np.zeros(len(view.weights))
+
+    def size(self, view: View) -> float:
+        return 1.0
+
+    def __repr__(self) -> str:
+        return "EuclideanNorm()"
+
+
+@dataclass(frozen=True, eq=False)
+class LogGrowth(CurvedTerm):
+    r"""Expected logarithmic growth :math:`E \ln(1 + r'w)` per scenario horizon (Kelly, 1956): a reward.
+
+    Infinitely bad where a scenario would lose everything.
+    """
+
+    scenarios: ScenarioSet | None = None
+    curvature: ClassVar[Curvature] = "concave"
+    floor: ClassVar[float] = -np.inf
+
+    def __post_init__(self) -> None:
+        check_scenarios(self.scenarios, "LogGrowth")
+
+    def value(self, view: View) -> float:
+        p = (view.scenarios if self.scenarios is None else self.scenarios).probabilities
+        wealth = 1.0 - view.losses(self.scenarios)
+        live = p > 0
+        return float(p[live] @ np.log(wealth[live])) if (wealth[live] > 0).all() else -np.inf
+
+    def tangent(self, view: View) -> tuple[float, FloatArray]:
+        """Of the negative, which is convex."""
+        chosen = view.scenarios if self.scenarios is None else self.scenarios
+        p = chosen.probabilities
+        wealth = np.maximum(1.0 - view.losses(self.scenarios), 1e-9)
+        return -float(p @ np.log(wealth)), -chosen.source.pull((p / wealth)[None])[0]
+
+    def __repr__(self) -> str:
+        return "LogGrowth()"
+
+
+@dataclass(frozen=True, eq=False)
+class RobustCVaR(Term):
+    r"""Worst CVaR over all distributions within a Wasserstein distance of the scenarios, as a fraction of NAV.
+
+    :math:`\mathrm{CVaR}_\beta(-Rw) + \tfrac{\epsilon}{1-\beta} \lVert w \rVert_*` for type-1 balls, with
+    :math:`\lVert \cdot \rVert_*` dual to the norm that measures how far a scenario is moved (Mohajerin Esfahani &
+    Kuhn, 2018).
+
+    Parameters
+    ----------
+    beta
+        Confidence level in (0, 1).
+    radius
+        :math:`\epsilon`, mean distance by which scenarios may be moved, in units of return.
+    norm
+        Of the move: 1 (one asset at a time; dual: largest weight), 2, or ``"inf"`` (all assets by as much; dual: gross
+        weight).
+    """
+
+    beta: float = 0.95
+    radius: float = 0.0
+    norm: int | str = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", check_beta(self.beta))
+        object.__setattr__(self, "radius", checked_number(self.radius, "RobustCVaR: radius", least=0.0))
+        if self.norm not in (1, 2, "inf"):
+            raise InputError(f"RobustCVaR: norm must be 1, 2 or 'inf', was {self.norm!r}")
+        object.__setattr__(self, "_length", EuclideanNorm())
+
+    @property
+    def factor(self) -> float:
+        """What the dual norm of the weights is multiplied by."""
+        return self.radius / (1.0 - self.beta)
+
+    @property
+    def length(self) -> EuclideanNorm:
+        """The dual norm where `norm` is 2."""
+        return self._length  # type: ignore[attr-defined]
+
+    def shape(self, canvas: Canvas) -> Shape:
+        shape = canvas.tail_mean(self.beta, None)
+        if self.radius == 0.0:
+            return shape
+        if self.norm == 2:
+            return shape + self.length.shape(canvas) * self.factor
+        if self.norm == "inf":
+            return shape + canvas.distance(np.full(canvas.n, self.factor), np.zeros(canvas.n))
+        return shape + Shape(canvas.largest_weight()) * self.factor
+
+    def value(self, view: View) -> float:
+        order = {1: np.inf, 2: 2, "inf": 1}[self.norm]
+        return view.tail(self.beta).cvar + self.factor * float(np.linalg.norm(view.weights, order))
+
+    def __repr__(self) -> str:
+        return f"RobustCVaR(beta={self.beta:g}, radius={self.radius:g}, norm={self.norm})"
