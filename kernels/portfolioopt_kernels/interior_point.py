@@ -1,8 +1,8 @@
 """Primal-dual interior point for the hinge program: init, step, terminate, extract, and the loop over them.
 
-Mehrotra's predictor-corrector (1992) with Gondzio's centrality correctors (1996) and separate primal and dual steps.
-Each hinge keeps its own (u, x, q, v) with x = u + a'z - d and v = pi - q, so the scenarios never enter the linear
-system: see `newton`.
+The objective may have a convex quadratic term besides. Mehrotra's predictor-corrector (1992) with Gondzio's centrality
+correctors (1996), and separate primal and dual steps where nothing is quadratic. Each hinge keeps its own (u, x, q, v)
+with x = u + a'z - d and v = pi - q, so the scenarios never enter the linear system: see `newton`.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class Data(eqx.Module):
     cap: Float[Array, " B"]
     mass: Float[Array, " M"]  # sum of rho
     mean: Float[Array, "M N"]  # R'rho
+    quadratic: Float[Array, "N N"] | None  # Q of the objective's w'Qw / 2
 
 
 def _elementwise(f: Callable[..., Any], *hinges: Hinges) -> Hinges:
@@ -105,7 +106,7 @@ def _expand(data: Data, per_block: Float[Array, " B"]) -> Hinges:
     return Hinges(per_block[:m, None], per_block[m:, None])
 
 
-def _prepare(program: HingeProgram) -> Data:
+def _prepare(program: HingeProgram, quadratic: Float[Array, "N N"] | None = None) -> Data:
     mask = masks(program)
     density = jnp.where(mask.hinge_scenario, program.cvar_density, 0.0)
     rate = 2.0 * program.l1_rate
@@ -118,7 +119,13 @@ def _prepare(program: HingeProgram) -> Data:
         cap=jnp.concatenate([program.cvar_cap, program.l1_cap]),
         mass=jnp.sum(density, axis=1),
         mean=jnp.matmul(density, program.returns, precision=PRECISION),
+        quadratic=quadratic,
     )
+
+
+def _bend(data: Data, w: Float[Array, " N"]) -> Float[Array, " N"]:
+    """Gradient Qw of the quadratic term."""
+    return jnp.zeros_like(w) if data.quadratic is None else jnp.matmul(data.quadratic, w, precision=PRECISION)
 
 
 def _margin(data: Data, w: Float[Array, " N"], t: Float[Array, " M"]) -> Hinges:
@@ -217,6 +224,7 @@ def init(data: Data) -> Iterate:
 
     gradient = (
         p.linear
+        + _bend(data, w)
         - jnp.matmul(jnp.sum(jnp.where(live.scenario, q.scenario, 0.0), axis=0), p.returns, precision=PRECISION)
         - jnp.sum(jnp.where(live.l1, q.l1, 0.0), axis=0)
         + (data.weight + eta)[: p.cvar_level.shape[0]] @ p.cvar_linear
@@ -255,7 +263,8 @@ def _gap(data: Data, it: Iterate, margin: Hinges, dual_gradient: Array) -> tuple
     m = p.cvar_level.shape[0]
     hinge = _elementwise(lambda h: jnp.maximum(-h, 0.0), margin)
     value = _block_values(data, it.w, it.t, hinge)
-    terms = jnp.concatenate([(p.linear @ it.w)[None], data.weight * value])
+    bend = _bend(data, it.w)
+    terms = jnp.concatenate([jnp.stack([p.linear @ it.w, 0.5 * (bend @ it.w)]), data.weight * value])
     objective = jnp.sum(terms)
 
     level = data.weight + it.eta
@@ -279,7 +288,8 @@ def _gap(data: Data, it: Iterate, margin: Hinges, dual_gradient: Array) -> tuple
         + jnp.where(mask.row_has_lower, jnp.minimum(it.y, 0.0), 0.0),
     )
     fixed = level[:m] @ p.cvar_linear + level[m:] @ p.l1_linear
-    reduced = p.linear + fixed - jnp.sum(repaired, axis=0) + y @ p.rows
+    # the quadratic term lies above its tangent
+    reduced = p.linear + bend + fixed - jnp.sum(repaired, axis=0) + y @ p.rows
 
     low = jnp.where(jnp.isfinite(p.lower), p.lower, it.w - RADIUS)
     high = jnp.where(jnp.isfinite(p.upper), p.upper, it.w + RADIUS)
@@ -294,6 +304,7 @@ def _gap(data: Data, it: Iterate, margin: Hinges, dual_gradient: Array) -> tuple
     )
     bound = (
         jnp.sum(inner)
+        - 0.5 * (bend @ it.w)
         - jnp.sum(y * side)
         - jnp.sum(jnp.where(mask.capped, it.eta * jnp.where(mask.capped, data.cap, 0.0), 0.0))
     )
@@ -320,6 +331,7 @@ def _assemble(data: Data, it: Iterate, theta: Hinges, omega: Hinges, by_returns:
     gram = jnp.matmul(p.returns.T, p.returns * weights[:, None], precision=PRECISION)
     box = jnp.where(mask.has_lower, it.z_lower / jnp.where(mask.has_lower, it.w - p.lower, 1.0), 0.0)
     box = box + jnp.where(mask.has_upper, it.z_upper / jnp.where(mask.has_upper, p.upper - it.w, 1.0), 0.0)
+    gram = gram if data.quadratic is None else gram + data.quadratic
     main = gram * free[:, None] * free[None, :] + jnp.diag(jnp.where(mask.free, box + jnp.sum(theta.l1, axis=0), 1.0))
     cross = by_returns[:m] * free[None, :]
     matrix = jnp.block([[main, cross.T], [cross, jnp.diag(jnp.sum(theta.scenario, axis=1))]])
@@ -573,8 +585,8 @@ def step(data: Data, settings: Settings, state: State) -> State:
     level = data.weight + it.eta
     cap = jnp.where(mask.capped, data.cap, 0.0)
     res = Residuals(
-        w=p.linear - jnp.sum(by_returns[:m], axis=0) - jnp.sum(jnp.where(live.l1, it.q.l1, 0.0), axis=0)
-        + level[:m] @ p.cvar_linear + level[m:] @ (p.l1_rate + p.l1_linear) + it.y @ p.rows - it.z_lower + it.z_upper,
+        w=p.linear + _bend(data, it.w) - jnp.sum(by_returns[:m], axis=0)
+        - jnp.sum(jnp.where(live.l1, it.q.l1, 0.0), axis=0) + level[:m] @ p.cvar_linear + level[m:] @ (p.l1_rate + p.l1_linear) + it.y @ p.rows - it.z_lower + it.z_upper,
         t=level[:m] * p.cvar_level - jnp.sum(q_live, axis=1),
         x=_elementwise(lambda u, a, x, k: jnp.where(k, u + a - x, 0.0), it.u, margin, it.x, live),
         row=jnp.matmul(p.rows, it.w, precision=PRECISION) - it.a,
@@ -625,6 +637,8 @@ def step(data: Data, settings: Settings, state: State) -> State:
 
     direction, _, primal, dual = lax.fori_loop(0, CORRECTORS, centre, (direction, target, primal, dual))
     primal, dual = jnp.minimum(STEP_BACK * primal, 1.0), jnp.minimum(STEP_BACK * dual, 1.0)
+    if data.quadratic is not None:  # couples the two, so that only equal steps lower the residuals as they should
+        primal = dual = jnp.minimum(primal, dual)
     ahead = _move(it, direction, primal, dual)
 
     iteration = state.iteration + 1
@@ -641,15 +655,17 @@ def step(data: Data, settings: Settings, state: State) -> State:
     )
 
 
-def solve(program: HingeProgram, settings: Settings | None = None) -> Solution:
-    """Solve one hinge program; `jax.jit` and `jax.vmap` it as you please.
+def solve(
+    program: HingeProgram, settings: Settings | None = None, quadratic: Float[Array, "N N"] | None = None
+) -> Solution:
+    """Solve one hinge program, whose objective may have a term w'Qw / 2; `jax.jit` and `jax.vmap` it as you please.
 
     The status says only why the loop stopped. What the answer is worth must be recomputed from `weights` and the
     multipliers: every multiplier returned is usable, after clipping, in the dual bound of the program.
     """
     rules = Settings() if settings is None else settings
     scaled, scale = scaling.scale(program)
-    data = _prepare(scaled)
+    data = _prepare(scaled, None if quadratic is None else quadratic / scale.objective)
     iterate = init(data)
     dtype = program.returns.dtype
     worst = jnp.asarray(jnp.inf, dtype)

@@ -25,10 +25,13 @@ class CurvedTerm(Term):
 
     floor: ClassVar[float] = 0.0
     """Below which the measure (its negative, where it is concave) never lies."""
+    smooth: ClassVar[bool] = True
+    """Whether it has a second derivative almost everywhere that says how it bends."""
 
     def shape(self, canvas: Canvas) -> Shape:
         self.check(canvas)
-        return canvas.curve(self, id(self), self.floor)
+        view = View(canvas.scenarios, canvas.mean, canvas.holdings, np.zeros(canvas.n))
+        return canvas.curve(self, id(self), self.size(view), self.floor)
 
     def check(self, canvas: Canvas) -> None:
         """Refuse labels and sizes that do not match the problem's."""
@@ -38,7 +41,11 @@ class CurvedTerm(Term):
 
     @abstractmethod
     def tangent(self, view: View) -> tuple[float, FloatArray]:
-        """Value and a (sub)gradient (N,) at the weights of `view`."""
+        """Value and a (sub)gradient (N,) at the weights of `view`; the value is infinite outside the domain."""
+
+    @abstractmethod
+    def hessian(self, view: View) -> FloatArray:
+        """Second derivative (N, N) at the weights of `view`, positive semidefinite; zeros where it is not smooth."""
 
 
 # -- covariance --------------------------------------------------------------------------------------------------
@@ -95,6 +102,10 @@ class _Form:
         """``x'Qx`` and ``Qx``."""
         product = self.root @ (self.root.T @ x) + self.diagonal * x
         return float(x @ product), product
+
+    def dense(self) -> FloatArray:
+        """Q (N, N)."""
+        return self.root @ self.root.T + np.diag(self.diagonal)
 
 
 def _root(covariance: pd.DataFrame, what: str) -> FloatArray:
@@ -177,9 +188,26 @@ class Variance(CurvedTerm):
         centred = losses - p @ losses
         return float(p @ centred**2), -chosen.source.pull((p * centred)[None])[0]
 
+    def _matrix(self, view: View) -> FloatArray:
+        """Q (N, N), kept for the next time."""
+        kept = self._forms  # type: ignore[attr-defined]
+        chosen = view.scenarios if self.scenarios is None else self.scenarios
+        owner = view.scenarios.assets if self.covariance is not None else chosen
+        if "dense" not in kept or kept["dense"][1] is not owner:
+            if self.covariance is not None:
+                matrix = self.form(view.scenarios.assets).dense()
+            else:
+                matrix = second_moment(chosen, chosen.probabilities)
+                matrix -= np.outer(chosen.mean_array(), chosen.mean_array())
+            kept["dense"] = matrix, owner
+        return kept["dense"][0]
+
     def tangent(self, view: View) -> tuple[float, FloatArray]:
         value, product = self._moments(view)
         return value, 2.0 * product
+
+    def hessian(self, view: View) -> FloatArray:
+        return 2.0 * self._matrix(view)
 
     def size(self, view: View) -> float:
         return view.scenarios.source.root_mean_square**2
@@ -200,6 +228,9 @@ class Volatility(Variance):
 
     def tangent(self, view: View) -> tuple[float, FloatArray]:
         return _square_root(*self._moments(view))
+
+    def hessian(self, view: View) -> FloatArray:
+        return _square_root_bend(self._matrix(view), *self._moments(view))
 
     def size(self, view: View) -> float:
         return view.scenarios.source.root_mean_square
@@ -230,6 +261,10 @@ class TrackingError(Variance):
 
     def tangent(self, view: View) -> tuple[float, FloatArray]:
         return _square_root(*self._moments(view, ordered(self, "benchmark", view.scenarios.assets)))
+
+    def hessian(self, view: View) -> FloatArray:
+        shifted = self._moments(view, ordered(self, "benchmark", view.scenarios.assets))
+        return _square_root_bend(self._matrix(view), *shifted)
 
     def size(self, view: View) -> float:
         return view.scenarios.source.root_mean_square
@@ -272,6 +307,9 @@ class EllipsoidUncertainty(CurvedTerm):
         value, gradient = self.volatility.tangent(view)
         return self.radius * value, self.radius * gradient
 
+    def hessian(self, view: View) -> FloatArray:
+        return self.radius * self.volatility.hessian(view)
+
     def __repr__(self) -> str:
         return f"EllipsoidUncertainty(radius={self.radius:g})"
 
@@ -279,6 +317,24 @@ class EllipsoidUncertainty(CurvedTerm):
 def _square_root(value: float, product: FloatArray) -> tuple[float, FloatArray]:
     root = float(np.sqrt(max(value, 0.0)))
     return root, product / root if root > 0 else np.zeros_like(product)
+
+
+def _square_root_bend(matrix: FloatArray, value: float, product: FloatArray) -> FloatArray:
+    """Second derivative of the root of a quadratic form, at a small distance from zero where it has none."""
+    root = max(float(np.sqrt(max(value, 0.0))), 1e-6 * float(np.sqrt(np.trace(matrix) / len(matrix))))
+    return matrix / root - np.outer(product, product) / root**3 if root > 0 else np.zeros_like(matrix)
+
+
+def second_moment(scenarios: ScenarioSet, measure: FloatArray) -> FloatArray:
+    """Sum of r r' under a measure of the scenarios (N, N)."""
+    total = np.zeros((scenarios.n_assets, scenarios.n_assets))
+    for part, rows in scenarios.source.blocks():
+        weight = measure[part]
+        used = np.flatnonzero(weight)
+        if len(used):
+            chosen = rows[used]
+            total += chosen.T @ (chosen * weight[used, None])
+    return total
 
 
 # -- one-sided moments and entropy -------------------------------------------------------------------------------
@@ -315,6 +371,21 @@ class SemiDeviation(CurvedTerm):
             pull = pull - p * pull.sum()
         return root, -chosen.source.pull(pull[None])[0]
 
+    def hessian(self, view: View) -> FloatArray:
+        chosen = view.scenarios if self.scenarios is None else self.scenarios
+        root, gradient = self.tangent(view)
+        if root == 0.0:
+            return np.zeros((len(gradient), len(gradient)))
+        p, losses = chosen.probabilities, view.losses(self.scenarios)
+        target = -(p @ losses) if self.target is None else self.target
+        measure = np.where(target + losses > 0, p, 0.0)
+        total = second_moment(chosen, measure)
+        if self.target is None:
+            mean = chosen.mean_array()
+            cross = np.outer(chosen.source.pull(measure[None])[0], mean)
+            total = total - cross - cross.T + measure.sum() * np.outer(mean, mean)
+        return total / root - np.outer(gradient, gradient) / root
+
     def __repr__(self) -> str:
         text = "" if self.target is None else f"target={self.target:g}"
         return f"SemiDeviation({text})"
@@ -322,9 +393,10 @@ class SemiDeviation(CurvedTerm):
 
 @dataclass(frozen=True, eq=False)
 class EntropicVaR(CurvedTerm):
-    r"""Entropic value-at-risk of the loss L, :math:`\min_{z>0} z \ln\big(E\,e^{L/z} / (1-\beta)\big)` .
+    r"""Entropic value-at-risk of the loss L, :math:`\min_{z>0} z \ln\big(E\,e^{L/z} / (1-\beta)\big)`.
 
-    Ahmadi-Javid (2012). The tightest bound on CVaR at the same level that Chernoff's inequality gives; a fraction of NAV.
+    The tightest bound on CVaR at the same level that Chernoff's inequality gives (Ahmadi-Javid, 2012); a fraction of
+    NAV.
     """
 
     beta: float = 0.95
@@ -337,20 +409,33 @@ class EntropicVaR(CurvedTerm):
 
     def tangent(self, view: View) -> tuple[float, FloatArray]:
         chosen = view.scenarios if self.scenarios is None else self.scenarios
-        value, tilted = entropic_tail(view.losses(self.scenarios), chosen.probabilities, self.beta)
+        value, tilted, _ = entropic_tail(view.losses(self.scenarios), chosen.probabilities, self.beta)
         return value, -chosen.source.pull(tilted[None])[0]
+
+    def hessian(self, view: View) -> FloatArray:
+        chosen = view.scenarios if self.scenarios is None else self.scenarios
+        losses = view.losses(self.scenarios)
+        _, q, inverse = entropic_tail(losses, chosen.probabilities, self.beta)
+        mean = chosen.source.pull(q[None])[0]
+        centred = losses - q @ losses
+        spread_ = float(q @ centred**2)
+        if not np.isfinite(inverse) or spread_ <= 0:
+            return np.zeros((len(mean), len(mean)))
+        cross = chosen.source.pull((q * centred)[None])[0]
+        covariance = second_moment(chosen, q) - np.outer(mean, mean)
+        return inverse * (covariance - np.outer(cross, cross) / spread_)
 
     def __repr__(self) -> str:
         return f"EntropicVaR(beta={self.beta:g})"
 
 
-def entropic_tail(losses: FloatArray, probabilities: FloatArray, beta: float) -> tuple[float, FloatArray]:
-    """Entropic value-at-risk, and the measure of relative entropy at most -ln(1-beta) that attains it (S,)."""
+def entropic_tail(losses: FloatArray, probabilities: FloatArray, beta: float) -> tuple[float, FloatArray, float]:
+    """Entropic value-at-risk, the measure of relative entropy at most -ln(1-beta) that attains it (S,), and 1/z."""
     top, spread_ = float(losses.max()), float(np.ptp(losses))
     mass = float(probabilities[losses >= top].sum())
     limit = -np.log1p(-beta)
     if spread_ == 0.0 or mass >= 1.0 - beta:
-        return top, np.where(losses >= top, probabilities / mass, 0.0)
+        return top, np.where(losses >= top, probabilities / mass, 0.0), np.inf
 
     def tilt(inverse: float) -> tuple[FloatArray, float, float]:
         weight = probabilities * np.exp(np.maximum((losses - top) * inverse, -745.0))
@@ -361,7 +446,7 @@ def entropic_tail(losses: FloatArray, probabilities: FloatArray, beta: float) ->
 
     # the entropy of the tilted measure grows with 1/z; bisection on its logarithm, where it equals the limit
     low, high = np.log(1e-9 / spread_), np.log(1e9 / spread_)
-    for _ in range(200):
+    for _ in range(60):
         middle = 0.5 * (low + high)
         if tilt(np.exp(middle))[1] > limit:
             high = middle
@@ -369,7 +454,7 @@ def entropic_tail(losses: FloatArray, probabilities: FloatArray, beta: float) ->
             low = middle
     inverse = float(np.exp(0.5 * (low + high)))
     q, _, total = tilt(inverse)
-    return top + (np.log(total) + limit) / inverse, q
+    return top + (np.log(total) + limit) / inverse, q, inverse
 
 
 # -- drawdowns ---------------------------------------------------------------------------------------------------
@@ -390,6 +475,7 @@ class ConditionalDrawdown(CurvedTerm):
 
     beta: float = 0.95
     path: ScenarioSet | None = None
+    smooth: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         beta = checked_number(self.beta, f"{type(self).__name__}: beta", least=0.0)
@@ -418,6 +504,9 @@ class ConditionalDrawdown(CurvedTerm):
         flow[1:] -= share
         within = np.cumsum(flow)[:-1]  # how much of the tail is under water in each period
         return float(share @ drawdowns), -chosen.source.pull(within[None])[0]
+
+    def hessian(self, view: View) -> FloatArray:
+        return np.zeros((len(view.weights), len(view.weights)))
 
     def _drawdowns(self, losses: FloatArray) -> tuple[FloatArray, np.ndarray]:
         """Drawdown after each period, and the first period since its peak."""
@@ -492,6 +581,10 @@ class PowerCost(CurvedTerm):
         value = float(c @ np.abs(d) ** self.exponent)
         return value, self.exponent * c * np.abs(d) ** (self.exponent - 1.0) * np.sign(d)
 
+    def hessian(self, view: View) -> FloatArray:
+        c, d = ordered(self, "coefficient", view.scenarios.assets), np.maximum(np.abs(view.trades()), 1e-6)
+        return np.diag(self.exponent * (self.exponent - 1.0) * c * d ** (self.exponent - 2.0))
+
     def size(self, view: View) -> float:
         return 1e-4
 
@@ -527,6 +620,9 @@ class Ridge(CurvedTerm):
         d = view.weights if self.centre is None else view.weights - ordered(self, "centre", assets)
         return float(c @ d**2), 2.0 * c * d
 
+    def hessian(self, view: View) -> FloatArray:
+        return np.diag(2.0 * ordered(self, "strength", view.scenarios.assets))
+
     def size(self, view: View) -> float:
         return 1e-4
 
@@ -541,6 +637,11 @@ class EuclideanNorm(CurvedTerm):
     def tangent(self, view: View) -> tuple[float, FloatArray]:
         length = float(np.linalg.norm(view.weights))
         return length, view.weights / length if length > 0 else np.zeros(len(view.weights))
+
+    def hessian(self, view: View) -> FloatArray:
+        length = max(float(np.linalg.norm(view.weights)), 1e-6)
+        direction = view.weights / length
+        return (np.eye(len(direction)) - np.outer(direction, direction)) / length
 
     def size(self, view: View) -> float:
         return 1.0
@@ -573,8 +674,17 @@ class LogGrowth(CurvedTerm):
         """Of the negative, which is convex."""
         chosen = view.scenarios if self.scenarios is None else self.scenarios
         p = chosen.probabilities
-        wealth = np.maximum(1.0 - view.losses(self.scenarios), 1e-9)
-        return -float(p @ np.log(wealth)), -chosen.source.pull((p / wealth)[None])[0]
+        wealth = 1.0 - view.losses(self.scenarios)
+        live = p > 0
+        if not (wealth[live] > 0).all():
+            return np.inf, np.zeros(len(view.weights))
+        ratio = np.divide(p, wealth, out=np.zeros_like(p), where=live)
+        return -float(p[live] @ np.log(wealth[live])), -chosen.source.pull(ratio[None])[0]
+
+    def hessian(self, view: View) -> FloatArray:
+        chosen = view.scenarios if self.scenarios is None else self.scenarios
+        p, wealth = chosen.probabilities, 1.0 - view.losses(self.scenarios)
+        return second_moment(chosen, np.divide(p, wealth**2, out=np.zeros_like(p), where=p > 0))
 
     def __repr__(self) -> str:
         return "LogGrowth()"

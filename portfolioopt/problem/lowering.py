@@ -132,7 +132,8 @@ class Curve:
 
     measure: Term
     column: int  # of the program
-    floor: float  # below which the measure never lies
+    scale: float  # what the variable is counted in, a typical value of the measure
+    floor: float  # below which the variable never lies
 
 
 @dataclass(frozen=True)
@@ -253,14 +254,16 @@ class Canvas:
             self.row(Affine(-weights) + top * -1.0, -np.inf, 0.0)
         return top
 
-    def curve(self, measure: Term, key: Hashable, floor: float) -> Shape:
-        """A measure that is not piecewise linear."""
+    def curve(self, measure: Term, key: Hashable, scale: float, floor: float) -> Shape:
+        """A measure that is not piecewise linear, and a typical value of it."""
         if key not in self._curve_at:
-            top = self.variable(repr(measure), lower=floor)
-            self.curves.append(Curve(measure, self.n + next(iter(top.aux)), floor))
+            scale = scale if scale > 0 else 1.0
+            top = self.variable(repr(measure), lower=floor / scale)
+            self.curves.append(Curve(measure, self.n + next(iter(top.aux)), scale, floor / scale))
             self._curve_at[key] = len(self.curves) - 1
             self._kept.append(measure)
-        return Shape(Affine(np.zeros(self.n), {self.curves[self._curve_at[key]].column - self.n: 1.0}))
+        curve = self.curves[self._curve_at[key]]
+        return Shape(Affine(np.zeros(self.n), {curve.column - self.n: curve.scale}))
 
     # -- what is done with them ----------------------------------------------------------------------------------
     def minimise(self, shape: Shape) -> None:

@@ -13,7 +13,7 @@ from portfolioopt.scenarios import ScenarioSet
 
 from .compile import Compiled, compile_problem
 from .constraints import CONSTRAINT_TYPES, Constraint, needs_holdings
-from .terms import Expression, Objective
+from .terms import Expression, Objective, Ratio
 
 
 class Problem:
@@ -24,7 +24,8 @@ class Problem:
     scenarios
         Returns with probabilities and asset labels.
     objective
-        Terms to maximise, e.g. ``ExpectedReturn() - 3 * CVaR(0.95)``; risks and costs are subtracted.
+        Terms to maximise, e.g. ``ExpectedReturn() - 3 * CVaR(0.95)``; risks and costs are subtracted. Or the ratio of a
+        reward to a risk, ``ExpectedReturn() / CVaR(0.95)``.
     constraints
         Any number of constraints. Nothing is implied: without `Budget` the weights need not sum to one, without
         `Bounds` they may be negative. Several of one kind all hold; give them different names.
@@ -39,12 +40,12 @@ class Problem:
         every fault that compiling the constraints to arrays brings to light.
     """
 
-    __slots__ = ("_compiled", "_constraints", "_holdings", "_objective", "_scenarios")
+    __slots__ = ("_compiled", "_constraints", "_holdings", "_objective", "_ratio", "_scenarios")
 
     def __init__(
         self,
         scenarios: ScenarioSet,
-        objective: Expression,
+        objective: Expression | Ratio,
         constraints: Iterable[Constraint] = (),
         *,
         holdings: pd.Series | Mapping[str, float] | None = None,
@@ -53,8 +54,9 @@ class Problem:
             raise InputError(
                 f"scenarios must be a ScenarioSet, was {type(scenarios).__name__}: wrap the returns in one"
             )
-        if not isinstance(objective, Expression):
+        if not isinstance(objective, Expression | Ratio):
             raise InputError(f"the objective must be made of terms, was {objective!r}")
+        self._ratio = objective if isinstance(objective, Ratio) else None
         self._scenarios = scenarios
         self._objective = Objective(objective.parts)
         for coefficient, term in self._objective.parts:
@@ -98,8 +100,13 @@ class Problem:
 
     @property
     def objective(self) -> Objective:
-        """What is maximised."""
+        """What is maximised; of a ratio, its numerator less its denominator."""
         return self._objective
+
+    @property
+    def ratio(self) -> Ratio | None:
+        """The ratio that is maximised, if it is one."""
+        return self._ratio
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:
@@ -123,7 +130,7 @@ class Problem:
             raise InputError(f"a problem has no {', '.join(map(repr, sorted(unknown)))}")
         fields = {
             "scenarios": self._scenarios,
-            "objective": self._objective,
+            "objective": self._objective if self._ratio is None else self._ratio,
             "constraints": self._constraints,
             "holdings": self._holdings,
         } | changes
@@ -131,4 +138,5 @@ class Problem:
 
     def __repr__(self) -> str:
         names = ", ".join(c.name for c in self._constraints) or "none"
-        return f"Problem(maximise {self._objective}; constraints: {names}; {self._scenarios!r})"
+        objective = self._objective if self._ratio is None else self._ratio
+        return f"Problem(maximise {objective}; constraints: {names}; {self._scenarios!r})"

@@ -103,6 +103,11 @@ class Ratio:
         self.numerator = Objective(numerator.parts)
         self.denominator = Objective(denominator.parts)
 
+    @property
+    def parts(self) -> tuple[tuple[float, Term], ...]:
+        """Those of the numerator less the denominator."""
+        return (self.numerator - self.denominator).parts
+
     def __str__(self) -> str:
         return f"({self.numerator}) / ({self.denominator})"
 

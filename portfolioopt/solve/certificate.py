@@ -239,4 +239,5 @@ def _typical_size(compiled: Compiled) -> float:
     p = compiled.program
     risk = float(p.cvar_weight.sum() * compiled.scenarios.source.root_mean_square) if len(p.cvar_weight) else 0.0
     cost = float((p.l1_weight[:, None] * p.l1_rate).max(initial=0.0))
-    return max(float(np.abs(p.linear[: compiled.n_assets]).max(initial=0.0)), risk, cost)
+    bent = max((p.linear[c.column] for c in compiled.curves), default=0.0)  # their variables are about one
+    return max(float(np.abs(p.linear[: compiled.n_assets]).max(initial=0.0)), risk, cost, float(bent))

@@ -88,10 +88,17 @@ _executables_lock = threading.Lock()
 _compilations = 0
 
 
-def interior_point(program: HingeProgram, settings: Settings) -> Run:
-    """Solve one NumPy program by the interior point, on JAX's default device."""
+def interior_point(program: HingeProgram, settings: Settings, quadratic: np.ndarray | None = None) -> Run:
+    """Solve one NumPy program by the interior point, on JAX's default device.
+
+    `quadratic` is Q (N, N) of a term w'Qw / 2 in the objective, if there is one.
+    """
     s, n, _, _, c = program.shape
-    arguments = jax.tree.map(np.float64, settings), pad(program)
+    padded = pad(program)
+    arguments: tuple[Any, ...] = jax.tree.map(np.float64, settings), padded
+    if quadratic is not None:
+        room = padded.shape[1] - n
+        arguments = *arguments, np.pad(np.asarray(quadratic, dtype=np.float64), ((0, room), (0, room)))
     solution, compile_seconds, solve_seconds = call(_interior_point, *arguments)
     return Run(unpad(solution, s, n, c), compile_seconds, solve_seconds)
 
@@ -267,8 +274,8 @@ def compilations() -> int:
     return _compilations
 
 
-def _interior_point(settings: Settings, program: HingeProgram) -> Solution:
-    return solve(program, settings)
+def _interior_point(settings: Settings, program: HingeProgram, quadratic: Any = None) -> Solution:
+    return solve(program, settings, quadratic)
 
 
 def _chain_free(*arguments: Any) -> tuple[Solution, vertex.Start]:

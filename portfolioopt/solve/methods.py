@@ -115,9 +115,9 @@ def by_vertices(compiled: Compiled, gap: float, limit: int, guess: Guess | None 
         if found is not None:
             return effort.attempt(found)
         if effort.iterations >= limit:
-            return effort.attempt(_nothing(compiled, weights, ITERATION_LIMIT))
+            return effort.attempt(nothing(compiled, weights, ITERATION_LIMIT))
     if not _fits(compiled):
-        return effort.attempt(_nothing(compiled, weights, STALLED))
+        return effort.attempt(nothing(compiled, weights, STALLED))
     return effort.attempt(_at_once(compiled, weights, effort))
 
 
@@ -125,7 +125,7 @@ def by_interior_point(compiled: Compiled, gap: float, limit: int) -> Iterator[At
     """The interior point on all scenarios, then the vertex next to where it ends; nothing for streamed scenarios."""
     if not _fits(compiled) or limit <= 0:
         return
-    program = _in_memory(compiled)
+    program = program_in_memory(compiled)
     run = interior_point(program, Settings(gap * 1e-2, 1e-10, min(limit, NEWTON_STEPS)))
     steps = int(run.solution.iterations)
     yield Attempt(run.solution, None, steps, float(steps), run.compile_seconds, run.solve_seconds)
@@ -142,7 +142,8 @@ def _fits(compiled: Compiled) -> bool:
     return compiled.source.matrix is not None or s * n <= LOADED_CELLS
 
 
-def _in_memory(compiled: Compiled) -> HingeProgram:
+def program_in_memory(compiled: Compiled) -> HingeProgram:
+    """The program with its returns as a float64 array."""
     source = compiled.source
     stored = source.rows(np.arange(source.shape[0])) if source.matrix is None else source.matrix
     matrix = np.asarray(stored, dtype=np.float64)
@@ -151,14 +152,14 @@ def _in_memory(compiled: Compiled) -> HingeProgram:
 
 def _at_once(compiled: Compiled, weights: FloatArray, effort: _Effort) -> Solution:
     """Descend with all scenarios as hinges; each pivot is a pass."""
-    program = _in_memory(compiled)
+    program = program_in_memory(compiled)
     before = effort.iterations
     solution = effort.descend(program, scaling.measure(program), weights, np.arange(len(program.returns)))
     effort.passes += effort.iterations - before
     return solution
 
 
-def _nothing(compiled: Compiled, weights: FloatArray, status: int) -> Solution:
+def nothing(compiled: Compiled, weights: FloatArray, status: int) -> Solution:
     """A point without any multipliers: all that can be said where no method settled."""
     p = compiled.program
     zero = np.zeros(())

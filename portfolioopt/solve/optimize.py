@@ -9,14 +9,16 @@ import numpy as np
 import pandas as pd
 
 from portfolioopt.errors import InfeasibleError, InputError, SolveError, StalledError, UnboundedError
-from portfolioopt.problem import Problem
+from portfolioopt.problem import Compiled, Problem, Ratio
 from portfolioopt.scenarios import ScenarioSet
 from portfolioopt_kernels import ITERATION_LIMIT, HingeProgram
 
 from .basis import Basis
 from .certificate import Certificate, Evaluation, evaluate
+from .curved import by_tangents
 from .diagnose import Diagnosis, crossed_limits, diagnose
 from .methods import Attempt, Guess, by_interior_point, by_vertices
+from .ratio import maximise_ratio
 from .result import Result, Status, Timings
 
 VIOLATION_TOLERANCE = 1e-8
@@ -70,6 +72,8 @@ def optimize(
         raise InputError(f"tolerance must lie between 1e-12 and 1e-2 (relative), was {tolerance!r}")
     if not isinstance(max_iterations, Integral) or isinstance(max_iterations, bool) or max_iterations < 1:
         raise InputError(f"max_iterations must be at least 1, was {max_iterations!r}")
+    if problem.ratio is not None:
+        return _ratio(problem, problem.ratio, warm_start, tolerance, max_iterations, raise_on_failure)
     start = time.perf_counter()
     guess = None if warm_start is None else _guess(problem, warm_start)
 
@@ -78,16 +82,40 @@ def optimize(
         return _failed(problem, clash, Timings(0.0, 0.0, 0.0, time.perf_counter() - start), raise_on_failure)
 
     search = _Search(problem, tolerance)
-    search.consider(by_vertices(problem.compiled, search.aim, max_iterations, guess))
+    if problem.compiled.curves:
+        found = by_tangents(problem.compiled, search.aim, tolerance, max_iterations, guess)
+        search.consider(found.attempt, found.compiled)
+    else:
+        search.consider(by_vertices(problem.compiled, search.aim, max_iterations, guess))
     if not search.certified:
         diagnosis = diagnose(problem)
         if diagnosis is not None:
             return _failed(problem, diagnosis, search.timings(start), raise_on_failure, search.iterations)
-        for attempt in by_interior_point(problem.compiled, search.aim, max_iterations - search.iterations):
+        others = (
+            iter(())
+            if problem.compiled.curves
+            else by_interior_point(problem.compiled, search.aim, max_iterations - search.iterations)
+        )
+        for attempt in others:
             search.consider(attempt)
             if search.certified:
                 break
     return search.result(start, raise_on_failure)
+
+
+def _ratio(
+    problem: Problem, ratio: Ratio, warm_start: Result | None, tolerance: float, limit: int, raise_on_failure: bool
+) -> Result:
+    def solve(one: Problem, before: Result | None) -> Result:
+        begin = before if before is not None else warm_start
+        return optimize(one, warm_start=begin, tolerance=max(1e-3 * tolerance, 1e-12), max_iterations=limit)
+
+    try:
+        return maximise_ratio(problem, ratio, tolerance, solve)
+    except SolveError as error:
+        if raise_on_failure or error.result is None:
+            raise
+        return error.result
 
 
 def _moved(basis: Basis, before: ScenarioSet, after: ScenarioSet) -> Basis | None:
@@ -129,10 +157,10 @@ class _Search:
         self._compile = self._solve = self._certify = 0.0
         self._best: tuple[Attempt, np.ndarray, Evaluation] | None = None
 
-    def consider(self, attempt: Attempt) -> None:
-        """Certify an attempt and keep it if it is the best so far."""
+    def consider(self, attempt: Attempt, compiled: Compiled | None = None) -> None:
+        """Certify an attempt, by the program its multipliers belong to, and keep it if it is the best so far."""
         start = time.perf_counter()
-        compiled = self.problem.compiled
+        compiled = self.problem.compiled if compiled is None else compiled
         weights = tidy(attempt.solution.weights, compiled.program)
         evaluation = evaluate(compiled, weights, attempt.solution)
         if self._best is None or self._merit(evaluation.certificate) < self._merit(self._best[2].certificate):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from portfolioopt.errors import InputError
-from portfolioopt.problem import Compiled, Lines, Problem
+from portfolioopt.problem import Compiled, Lines, Problem, Ratio
 from portfolioopt.problem.terms import View
 from portfolioopt.scenarios import tail
 
@@ -56,6 +56,7 @@ class Result:
         "message",
         "passes",
         "problem",
+        "ratio",
         "status",
         "timings",
         "weights",
@@ -94,6 +95,8 @@ class Result:
         """How often the solver read the whole scenario matrix."""
         self.basis = basis
         """The vertex, for a warm start; None where the interior point answered."""
+        self.ratio: Ratio | None = None
+        """The ratio that was maximised, if it was one; the objective and the certificate are about it."""
         self.conflict = conflict
         """Names of constraints that contradict each other, where the problem is infeasible."""
         self._evaluation = evaluation

@@ -157,7 +157,7 @@ def test_tickers_and_files_next_to_the_configuration(tmp_path: Path, source: str
     np.testing.assert_allclose(scenarios.matrix, prices.pct_change().to_numpy()[-20:], rtol=1e-12)
     assert problem.holdings is not None
     assert problem.holdings.to_dict() == {"ON": 0.5, "NO": 0.5, "NA": 0.0, "Y": 0.0}
-    assert problem.compiled.terms[1].vector.tolist() == pytest.approx([1e-4, 2e-4, 9e-4, 9e-4])
+    assert problem.compiled.program.l1_rate[0].tolist() == pytest.approx([1e-4, 2e-4, 9e-4, 9e-4])
     assert problem.compiled.program.upper.tolist() == [0.5, 0.9, 0.9, 0.9]
     assert problem.compiled.program.lower.tolist() == [-np.inf] * 4
     assert setup.labels is not None

@@ -104,7 +104,7 @@ def test_the_instances_cover_the_problem_language() -> None:
         shapes.add((*padded_shape(s, n, c), m, a))
         assert max(violations(made.problem, made.feasible).values(), default=0.0) <= 1e-12, str(made)
     assert len(QUICK) + len(SLOW) >= 240
-    assert len(shapes) <= 30
+    assert len(shapes) <= 40
     assert set(kinds) == {
         po.Budget, po.Bounds, po.GroupLimit, po.Turnover, po.TradeLimit, po.ReturnTarget, po.CVaRLimit,
     }  # fmt: skip
