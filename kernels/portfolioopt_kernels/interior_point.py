@@ -586,7 +586,8 @@ def step(data: Data, settings: Settings, state: State) -> State:
     cap = jnp.where(mask.capped, data.cap, 0.0)
     res = Residuals(
         w=p.linear + _bend(data, it.w) - jnp.sum(by_returns[:m], axis=0)
-        - jnp.sum(jnp.where(live.l1, it.q.l1, 0.0), axis=0) + level[:m] @ p.cvar_linear + level[m:] @ (p.l1_rate + p.l1_linear) + it.y @ p.rows - it.z_lower + it.z_upper,
+        - jnp.sum(jnp.where(live.l1, it.q.l1, 0.0), axis=0) + level[:m] @ p.cvar_linear
+        + level[m:] @ (p.l1_rate + p.l1_linear) + it.y @ p.rows - it.z_lower + it.z_upper,
         t=level[:m] * p.cvar_level - jnp.sum(q_live, axis=1),
         x=_elementwise(lambda u, a, x, k: jnp.where(k, u + a - x, 0.0), it.u, margin, it.x, live),
         row=jnp.matmul(p.rows, it.w, precision=PRECISION) - it.a,

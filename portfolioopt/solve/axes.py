@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from numbers import Real
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from portfolioopt.errors import InputError, unknown_names
-from portfolioopt.problem import Objective, Problem
+from portfolioopt.problem import Objective, Problem, Ratio, Soft
 from portfolioopt.scenarios import ScenarioSet
 
 
@@ -23,15 +23,17 @@ class Draft:
     objective: Objective
     constraints: tuple[Any, ...]
     holdings: Any
+    ratio: Ratio | None = None
 
     @classmethod
     def of(cls, problem: Problem) -> Draft:
         """The parts of a problem."""
-        return cls(problem.scenarios, problem.objective, problem.constraints, problem.holdings)
+        return cls(problem.scenarios, problem.objective, problem.constraints, problem.holdings, problem.ratio)
 
     def problem(self) -> Problem:
         """The problem made of them."""
-        return Problem(self.scenarios, self.objective, self.constraints, holdings=self.holdings)
+        objective = self.objective if self.ratio is None else self.ratio
+        return Problem(self.scenarios, objective, self.constraints, holdings=self.holdings)
 
 
 Change = Callable[[Draft, Any], Draft]
@@ -131,11 +133,17 @@ def _change_scenarios(draft: Draft, value: Any) -> Draft:
 
 def _with_constraint(draft: Draft, position: int, field: str, value: Any) -> Draft:
     constraints = list(draft.constraints)
-    constraints[position] = replace(constraints[position], **{field: value})
+    old = constraints[position]
+    if isinstance(old, Soft) and field != "penalty":
+        constraints[position] = replace(old, constraint=replace(cast(Any, old.constraint), **{field: value}))
+    else:
+        constraints[position] = replace(old, **{field: value})
     return replace(draft, constraints=tuple(constraints))
 
 
 def _with_term(draft: Draft, position: int, field: str, value: Any) -> Draft:
+    if draft.ratio is not None:
+        raise InputError(f"{draft.ratio}: terms of a ratio cannot be axes of a sweep")
     parts = list(draft.objective.parts)
     coefficient, term = parts[position]
     if field == "weight":
@@ -151,6 +159,10 @@ def _with_term(draft: Draft, position: int, field: str, value: Any) -> Draft:
 
 
 def _fields(item: Any) -> set[str]:
+    if isinstance(item, Soft):
+        return _fields(item.constraint) | {"penalty"}
+    if not is_dataclass(item):
+        return set()
     return {field.name for field in fields(item)} - {"name", "unit_check"}
 
 

@@ -1,9 +1,9 @@
 r"""Drawdowns exactly: a linear program with a running peak for every period, for HiGHS.
 
-With :math:`C_t = C_{t-1} + r_t'w` and peaks :math:`m_t \ge m_{t-1},\, m_t \ge C_t`, drawdowns are :math:`m_t - C_t`, and
-their tail mean or maximum is linear in variables that a linear program minimises over (Chekhlov, Uryasev & Zabarankin,
-2005). A drawdown measure is positively homogeneous in w, so the multipliers :math:`\pi_t` of the equations for C give a
-tangent without a constant, :math:`f(w) \ge \sum_t \pi_t r_t'w`, and just that which supports the optimum.
+With :math:`C_t = C_{t-1} + r_t'w` and peaks :math:`m_t \ge m_{t-1},\, m_t \ge C_t`, drawdowns are
+:math:`m_t - C_t`, and their tail mean or maximum is linear in variables that a linear program minimises over (Chekhlov,
+Uryasev & Zabarankin, 2005). A drawdown measure is positively homogeneous in w, so the multipliers :math:`\pi_t` of the
+equations for C give a tangent without a constant, :math:`f(w) \ge \sum_t \pi_t r_t'w`, and just that which supports the optimum.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PathSolution:
-    """Columns of the optimum, and the sum of steps under the multipliers (N,), by the number of the curve: a positive
-    multiple of the gradient, or zero where the measure has no price."""
+    """Columns of the optimum, and the sum of steps under the multipliers (N,) by the number of the curve.
+
+    The latter is a positive multiple of the gradient, or zero where the measure has no price.
+    """
 
     columns: FloatArray
     gradients: dict[int, FloatArray]
@@ -143,8 +145,9 @@ def solve_with_paths(compiled: Compiled, program: HingeProgram) -> PathSolution 
         for parts in blocks:
             total = None
             for columns, block in parts:
-                sparse = coo_array(block)
-                wide = coo_array((sparse.data, (sparse.row, np.asarray(columns)[sparse.col])), (sparse.shape[0], width))
+                sparse: Any = coo_array(block)
+                place = sparse.row, np.asarray(columns)[sparse.col]
+                wide = coo_array((sparse.data, place), (sparse.shape[0], width))
                 total = wide if total is None else total + wide
             built.append(total)
         return vstack(built).tocsr()
@@ -158,7 +161,7 @@ def solve_with_paths(compiled: Compiled, program: HingeProgram) -> PathSolution 
         A_eq=matrix(equations),
         b_eq=np.zeros(rows_so_far),
         bounds=np.column_stack([lower, upper]),
-        method="highs",
+        method=__import__("os").environ.get("HM","highs"),
     )
     if outcome.x is None or outcome.status != 0:
         return None

@@ -57,11 +57,12 @@ def maximise_ratio(problem: Problem, ratio: Ratio, tolerance: float, solve: Solv
                 f"no allowed portfolio has a positive {ratio.numerator} (at most {reward:.6g}), so the ratio cannot be "
                 "maximised; minimise the risk instead"
             )
+    bound, certificate = np.inf, safest.certificate
     for _ in range(ROUNDS):
         theta = reward / risk
         result = of(ratio.numerator - theta * ratio.denominator, result)
+        assert result.certificate is not None
         certificate = result.certificate
-        assert certificate is not None
         reward, risk = _values(result, ratio)
         best = max(theta, reward / risk)
         # the bound by the proven least risk holds for all portfolios; those of interest have more risk than that

@@ -166,6 +166,11 @@ class Result:
         return frame.set_index(pd.Index(frame["name"].tolist()))
 
     @property
+    def binding_prices(self) -> dict[str, float]:
+        """Shadow price of every binding line, as in `constraints`."""
+        return binding_prices(self.problem.compiled, self._require(), self._weights_array())
+
+    @property
     def tail_weights(self) -> dict[float, np.ndarray]:
         """The optimal dual tail distribution (S,) at each level with a price: q / (lambda + eta).
 
@@ -295,6 +300,17 @@ def _line_frame(
             "shadow_price": _DESK * price,
         }
     )
+
+
+def binding_prices(compiled: Compiled, evaluation: Evaluation, weights: np.ndarray) -> dict[str, float]:
+    """Shadow price of every binding line, in basis points of the objective per percentage point of limit."""
+    view = compiled.view(weights)
+    found: dict[str, float] = {}
+    for group, value in zip(compiled.lines, evaluation.line_values, strict=True):
+        frame = _line_frame(compiled, view, group, value, evaluation.multipliers)
+        bound = frame["binding"].to_numpy()
+        found |= dict(zip(frame["name"][bound], frame["shadow_price"][bound], strict=True))
+    return found
 
 
 def prices(compiled: Compiled, group: Lines, m: Multipliers) -> np.ndarray:

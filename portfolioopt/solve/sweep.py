@@ -26,7 +26,7 @@ from .axes import Axis, axis, changed
 from .certificate import Certificate, evaluate
 from .engine import Chain
 from .optimize import VIOLATION_TOLERANCE, optimize, tidy
-from .result import Result, Status
+from .result import Result, Status, binding_prices
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -45,6 +45,7 @@ class Sweep:
         positions: list[tuple[int, ...]],
         frame: pd.DataFrame | None,
         file: Path | None,
+        limits: pd.DataFrame | None = None,
     ) -> None:
         self.problem = problem
         """The problem that was varied."""
@@ -52,6 +53,7 @@ class Sweep:
         self._positions = positions
         self._frame = frame
         self._file = file
+        self._limits = limits
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -79,6 +81,16 @@ class Sweep:
         names = [name for name in frame.columns if name.startswith("weight[")]
         return frame[names].set_axis(self.problem.scenarios.assets, axis=1)
 
+    @property
+    def limits(self) -> pd.DataFrame:
+        """Which limits bind where: shadow price by point (rows) and line (columns), NaN where it does not bind.
+
+        In basis points of the objective per percentage point of limit. Kept by ``sweep(..., limits=True)`` only.
+        """
+        if self._limits is None:
+            raise InputError("this sweep did not keep its limits; ask for them: sweep(..., limits=True)")
+        return self._limits
+
     def __len__(self) -> int:
         return len(self._positions)
 
@@ -103,6 +115,7 @@ def sweep(
     how: Literal["product", "zip"] = "product",
     tolerance: float = 1e-6,
     to: str | Path | None = None,
+    limits: bool = False,
     progress: bool = False,
     workers: int | None = None,
 ) -> Sweep:
@@ -127,6 +140,8 @@ def sweep(
         As in :func:`optimize`.
     to
         Parquet file to write the points to as they are solved, where they are too many for memory.
+    limits
+        Keep the shadow prices of all binding limits, for :attr:`Sweep.limits`.
     progress
         Show a progress bar.
     workers
@@ -157,8 +172,11 @@ def sweep(
         raise InputError(f"how must be 'product' or 'zip', was {how!r}")
 
     records: dict[int, dict[str, Any]] = {}
+    priced: dict[int, dict[str, float]] = {}
     with _bar(len(positions), progress) as step, _writer(to) as write:
-        for number, record in _solve(problem, axes, positions, order, tolerance, workers):
+        for number, record in _solve(problem, axes, positions, order, tolerance, workers, limits):
+            if limits:
+                priced[number] = record.pop("limits")
             records[number] = record
             step()
             if write is not None and len(records) >= 4 * CHUNK:
@@ -166,9 +184,12 @@ def sweep(
                 records.clear()
         if write is not None:
             write(_frame(problem, axes, positions, records))
+    table = None
+    if limits:
+        table = pd.DataFrame.from_dict(priced, orient="index").sort_index().rename_axis(index="point")
     if to is not None:
-        return Sweep(problem, axes, positions, None, Path(to))
-    return Sweep(problem, axes, positions, _frame(problem, axes, positions, records), None)
+        return Sweep(problem, axes, positions, None, Path(to), table)
+    return Sweep(problem, axes, positions, _frame(problem, axes, positions, records), None, table)
 
 
 def frontier(
@@ -333,6 +354,7 @@ def _solve(
     order: list[int],
     tolerance: float,
     workers: int | None,
+    limits: bool,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Records of all points, in the order in which they are done."""
     s, n = problem.scenarios.n_scenarios, problem.scenarios.n_assets
@@ -340,6 +362,7 @@ def _solve(
     source = problem.scenarios.source
     compiled = problem.compiled
     plain = compiled.own_rows and not compiled.curves and not compiled.integer and len(compiled.program.cvar_level)
+    plain = plain and problem.ratio is None
     chained = source.matrix is not None and plain and not _replaces_scenarios(axes)
     if not chained or _window_length(axes, s) * n > CELLS:
         previous = None
@@ -351,12 +374,12 @@ def _solve(
                 raise_on_failure=False,
             )
             previous = result if result.weights is not None else previous
-            yield number, _record(result.problem.compiled, result, tolerance)
+            yield number, _record(result, limits)
         return
 
     def again(number: int) -> dict[str, Any]:
         result = optimize(_problem(problem, axes, positions[number]), tolerance=tolerance, raise_on_failure=False)
-        return _record(result.problem.compiled, result, tolerance)
+        return _record(result, limits)
 
     if workers is None:
         workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
@@ -395,7 +418,7 @@ def _solve(
                     continue
                 pending[one] = pool.submit(next, one, None)  # goes on while these are certified
                 for point, solution in found:
-                    record = _certified(point.compiled, solution, tolerance)
+                    record = _certified(point.compiled, solution, tolerance, limits)
                     yield point.number, again(point.number) if record is None else record
 
 
@@ -422,7 +445,7 @@ def _structure(compiled: Compiled) -> Any:
 
 
 # -- records -----------------------------------------------------------------------------------------------------
-def _certified(compiled: Compiled, solution: Solution, tolerance: float) -> dict[str, Any] | None:
+def _certified(compiled: Compiled, solution: Solution, tolerance: float, limits: bool) -> dict[str, Any] | None:
     """The record of a point whose solution is good enough."""
     if int(solution.status) != CONVERGED:
         return None
@@ -432,14 +455,18 @@ def _certified(compiled: Compiled, solution: Solution, tolerance: float) -> dict
     if not (abs(c.gap) <= tolerance and c.max_violation <= VIOLATION_TOLERANCE):
         return None
     cvars = {beta: tail.cvar for beta, tail in evaluation.tails.items()}
-    return _row(Status.optimal, "", c, weights[: compiled.n_assets], compiled, cvars, int(solution.iterations))
+    held = weights[: compiled.n_assets]
+    row = _row(Status.optimal, "", c, held, compiled, cvars, int(solution.iterations))
+    return row | {"limits": binding_prices(compiled, evaluation, held)} if limits else row
 
 
-def _record(compiled: Compiled, result: Result, tolerance: float) -> dict[str, Any]:
+def _record(result: Result, limits: bool) -> dict[str, Any]:
+    compiled = result.problem.compiled
     weights = None if result.weights is None else result.weights.to_numpy()
     cvars = {} if weights is None else dict(zip(compiled.betas, result.risk["cvar"].tolist(), strict=True))
     message = "" if result.status is Status.optimal else result.message
-    return _row(result.status, message, result.certificate, weights, compiled, cvars, result.iterations)
+    row = _row(result.status, message, result.certificate, weights, compiled, cvars, result.iterations)
+    return row | {"limits": {} if weights is None else result.binding_prices} if limits else row
 
 
 def _row(
