@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -11,6 +12,11 @@ from hypothesis import settings
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# Most of the time goes into compiling, and workers and later runs need the same kernels.
+os.environ.setdefault(
+    "PORTFOLIOOPT_COMPILE_CACHE", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "kernels")
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

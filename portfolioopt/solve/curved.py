@@ -28,7 +28,7 @@ from .paths import solve_with_paths
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 ROUNDS = 60
-BLOCK = 16  # tangents are added in blocks, so that few shapes are compiled
+BLOCK = 48  # tangents are added in blocks, so that few shapes are compiled
 CLOSE = 1e-4  # relative change of the objective below which the bound is worth its computation
 
 
@@ -57,6 +57,16 @@ class _Point:
     size: float
 
 
+@dataclass(frozen=True)
+class _Proof:
+    """Multipliers, the program with tangents they belong to, and the bound on the minimised objective they give."""
+
+    bound: float
+    solution: Solution
+    compiled: Compiled
+    vertex: bool
+
+
 class _Search:
     """The rounds of one problem."""
 
@@ -81,6 +91,7 @@ class _Search:
         self.iterations = 0
         self.passes = self.compile_seconds = self.solve_seconds = 0.0
         self.guess: Guess | None = None
+        self.last: Solution | None = None  # of the last Newton step
 
     def tangents(self, x: FloatArray) -> tuple[list[_Cut], FloatArray] | None:
         """Tangents of all curves at x, and the values there; None outside a domain."""
@@ -181,7 +192,32 @@ class _Search:
         if not np.isfinite(run.solution.weights).all():
             return None
         self._learn(run.solution, [*smooth, *rough])
+        self.last = run.solution
         return run.solution.weights
+
+    def newton_bound(self) -> _Proof | None:
+        """What the last Newton step's multipliers prove, with tangents where it led."""
+        if self.last is None:
+            return None
+        found = self.tangents(self.last.weights)
+        if found is None:
+            return None
+        first = len(self.p.rows)
+        program = self.with_tangents(found[0])
+        price = np.zeros(len(program.rows) - first)
+        price[: len(self.multiplier)] = self.multiplier
+        solution = exchange(self.last, row_dual=np.append(self.last.row_dual[:first], price))
+        compiled = replace(self.compiled, program=program)
+        _, upper, _ = dual_bound(compiled, solution.weights, solution)
+        return _Proof(-upper, solution, compiled, vertex=False)
+
+    def vertex_bound(self) -> _Proof | None:
+        """What the optimal vertex of all tangents proves."""
+        attempt, compiled = self.vertex()
+        if attempt.basis is None:
+            return None
+        _, upper, _ = dual_bound(compiled, attempt.solution.weights, attempt.solution)
+        return _Proof(-upper, attempt.solution, compiled, vertex=True)
 
     def exact(self) -> FloatArray | None:
         """The optimum with drawdowns as they are and tangents for the rest; adds the tangents that support it."""
@@ -252,8 +288,8 @@ def by_tangents(compiled: Compiled, gap: float, tolerance: float, limit: int, gu
     if centre is None:
         return Certified(Attempt(nothing(compiled, start, STALLED), None, 0, 0.0, 0.0, 0.0), compiled)
     radius = 0.5 * max(float(np.abs(centre.columns[: search.n]).max(initial=0.0)), 1e-2)
-    best: tuple[float, Attempt, Compiled] | None = None
-    before = np.inf
+    best: _Proof | None = None
+    done = False
 
     for number in range(ROUNDS):
         found = search.tangents(centre.columns)
@@ -287,37 +323,39 @@ def by_tangents(compiled: Compiled, gap: float, tolerance: float, limit: int, gu
             assert moved is not None
             centre = moved
 
-        # the bound costs a descent, so only where it may end the search
+        # a bound costs something, so only where it may end the search; the vertex's costs most and is the best
         settled = not better or gain <= CLOSE * centre.size or number % 8 == 7
-        if settled:
-            attempt, with_cuts = search.vertex()
-            if attempt.basis is not None:
-                _, upper, _ = dual_bound(with_cuts, attempt.solution.weights, attempt.solution)
-                bound = -upper
-                if best is None or bound > best[0]:
-                    best = bound, attempt, with_cuts
-                if centre.objective - best[0] <= 0.1 * tolerance * centre.size + search.penalty * centre.excess:
-                    centre = _within(search, centre, best[0] + 0.5 * tolerance * centre.size)
-                    if centre.excess <= 1e-9 and centre.objective - best[0] <= 0.5 * tolerance * centre.size:
-                        break
-                corner = search.tangents(attempt.solution.weights)
-                if corner is not None:
-                    search.cuts += corner[0]
-                middle = _line(search, centre, attempt.solution.weights)
-                if middle is not None and search.merit(middle) < search.merit(centre):
-                    centre = middle
+        for prove in (search.newton_bound, search.vertex_bound) if settled else ():
+            proof = prove()
+            if proof is None:
+                continue
+            if best is None or proof.bound > best.bound:
+                best = proof
+            if centre.objective - best.bound <= 0.1 * tolerance * centre.size + search.penalty * centre.excess:
+                centre = _within(search, centre, best.bound + 0.5 * tolerance * centre.size)
+                if centre.excess <= 1e-9 and centre.objective - best.bound <= 0.5 * tolerance * centre.size:
+                    done = True
+                    break
+            if not proof.vertex:
+                continue
+            corner = search.tangents(proof.solution.weights)
+            if corner is not None:
+                search.cuts += corner[0]
+            middle = _line(search, centre, proof.solution.weights)
+            if middle is not None and search.merit(middle) < search.merit(centre):
+                centre = middle
+        if done:
+            break
         _forget(search)
-        before = min(before, search.merit(centre))
         if search.iterations >= search.limit:
             break
 
     if best is None:
         attempt, with_cuts = search.vertex()
-        best = -np.inf, attempt, with_cuts
-    _, attempt, with_cuts = best
-    solution = exchange(attempt.solution, weights=centre.columns)
+        best = _Proof(-np.inf, attempt.solution, with_cuts, vertex=True)
+    solution = exchange(best.solution, weights=centre.columns)
     final = Attempt(solution, None, search.iterations, search.passes, search.compile_seconds, search.solve_seconds)
-    return Certified(final, with_cuts)
+    return Certified(final, best.compiled)
 
 
 def _within(search: _Search, centre: _Point, most: float) -> _Point:

@@ -3,7 +3,8 @@ r"""Drawdowns exactly: a linear program with a running peak for every period, fo
 With :math:`C_t = C_{t-1} + r_t'w` and peaks :math:`m_t \ge m_{t-1},\, m_t \ge C_t`, drawdowns are
 :math:`m_t - C_t`, and their tail mean or maximum is linear in variables that a linear program minimises over (Chekhlov,
 Uryasev & Zabarankin, 2005). A drawdown measure is positively homogeneous in w, so the multipliers :math:`\pi_t` of the
-equations for C give a tangent without a constant, :math:`f(w) \ge \sum_t \pi_t r_t'w`, and just that which supports the optimum.
+equations for C give a tangent without a constant, :math:`f(w) \ge \sum_t \pi_t r_t'w`, and just that which supports
+the optimum.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def solve_with_paths(compiled: Compiled, program: HingeProgram) -> PathSolution 
         A_eq=matrix(equations),
         b_eq=np.zeros(rows_so_far),
         bounds=np.column_stack([lower, upper]),
-        method=__import__("os").environ.get("HM","highs"),
+        method="highs",
     )
     if outcome.x is None or outcome.status != 0:
         return None

@@ -43,10 +43,13 @@ def maximise_ratio(problem: Problem, ratio: Ratio, tolerance: float, solve: Solv
     assert safest.certificate is not None
     least = -safest.certificate.bound
     reward, risk = _values(safest, ratio)
-    if risk <= 0.0:
+    assert safest.columns is not None
+    view = safest.problem.compiled.view(safest.columns)
+    if risk <= 1e-7 * sum(abs(c) * term.size(view) for c, term in ratio.denominator.parts):
         raise UnboundedError(
             f"the ratio has no largest value: {ratio.denominator} is {risk:.3g} for an allowed portfolio, and what is "
-            "divided by must be positive. Limit the risk or maximise a difference instead"
+            "divided by must be positive. Maximise a difference instead, or limit the risk",
+            result=safest,
         )
     result = safest
     if reward <= 0.0:
