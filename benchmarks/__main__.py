@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from . import frontier, gpu, growth, loop, one, report, sweep, tables
+from . import frontier, gpu, growth, language, loop, one, report, sweep, tables
 from .instances import DATA, PROBLEMS
 from .machine import machine
 from .options import Options, Size
@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "sweep": sweep,
     "loop": loop,
     "growth": growth,
+    "language": language,
     "gpu": gpu,
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from portfolioopt.report.pictures import GRID, INK, QUIET, save_png
 
-from . import frontier, gpu, growth, loop, one, sweep, tables
+from . import frontier, gpu, growth, language, loop, one, sweep, tables
 from .peers import OURS, PEERS
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ SECTIONS: dict[str, tuple[str, ModuleType]] = {
     "sweep": ("Thousands of what-ifs", sweep),
     "loop": ("Again and again", loop),
     "growth": ("Growth", growth),
+    "language": ("The problem language", language),
     "gpu": ("On a GPU", gpu),
 }
 METHOD = """\

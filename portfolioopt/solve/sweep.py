@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from portfolioopt.errors import InputError, SolveError
 from portfolioopt.problem import Compiled, CVaR, ExpectedReturn, Objective, Problem, ReturnTarget
+from portfolioopt.problem.terms import Term
 from portfolioopt_kernels import CONVERGED, Solution, exchange
 
 from .axes import Axis, axis, changed
@@ -193,9 +194,15 @@ def sweep(
 
 
 def frontier(
-    problem: Problem, n: int = 50, *, beta: float | None = None, tolerance: float = 1e-6, progress: bool = False
+    problem: Problem,
+    n: int = 50,
+    *,
+    beta: float | None = None,
+    risk: Term | None = None,
+    tolerance: float = 1e-6,
+    progress: bool = False,
 ) -> Sweep:
-    """The efficient frontier: the least CVaR for `n` expected returns between that of least risk and the greatest.
+    """The efficient frontier: the least risk for `n` expected returns between that of least risk and the greatest.
 
     The problem's constraints and costs apply; its expected-return and CVaR terms say which mean and which level are
     meant, not how they are weighed. A sweep over ``"ReturnTarget.target"``.
@@ -206,6 +213,8 @@ def frontier(
         Points, at least 2.
     beta
         Level of the CVaR; that of the objective's only CVaR term where None.
+    risk
+        Another risk instead of CVaR, such as ``Volatility()``.
 
     Raises
     ------
@@ -219,8 +228,13 @@ def frontier(
     if not isinstance(n, Integral) or n < 2:
         raise InputError(f"a frontier has at least 2 points, was asked for {n!r}")
     parts = problem.objective.parts
+    if risk is not None:
+        if not isinstance(risk, Term) or risk.curvature != "convex":
+            raise InputError(f"risk must be a convex measure such as Volatility(), was {risk!r}")
+        if beta is not None:
+            raise InputError("give a level of CVaR or another risk, not both")
     levels = {term.beta for _, term in parts if isinstance(term, CVaR)}
-    if beta is None:
+    if beta is None and risk is None:
         if len(levels) != 1:
             raise InputError(f"the objective has {len(levels)} CVaR terms; say which level is meant: beta=...")
         beta = levels.pop()
@@ -228,15 +242,17 @@ def frontier(
         raise InputError("the problem has a ReturnTarget; take it out, the frontier puts its own in")
     means = [term for _, term in parts if isinstance(term, ExpectedReturn)]
     gain = means[0] if means else ExpectedReturn()
-    rest = tuple((c, term) for c, term in parts if not isinstance(term, CVaR | ExpectedReturn))
-    risk = Objective(((-1.0, CVaR(beta)), *rest))
+    measured = CVaR(beta) if risk is None else risk  # type: ignore[arg-type]
+    dropped = (CVaR, ExpectedReturn, type(measured))
+    rest = tuple((c, term) for c, term in parts if not isinstance(term, dropped))
+    least = Objective(((-1.0, measured), *rest))
 
     def expected(result: Result) -> float:
         mean = problem.scenarios.mean() if gain.mean is None else pd.Series(gain.mean)
         assert result.weights is not None
         return float(mean.reindex(result.weights.index).to_numpy() @ result.weights.to_numpy())
 
-    safest = optimize(problem.replace(objective=risk), tolerance=tolerance)
+    safest = optimize(problem.replace(objective=least), tolerance=tolerance)
     try:
         boldest = optimize(problem.replace(objective=Objective(((1.0, gain),))), tolerance=tolerance, warm_start=safest)
     except SolveError as error:
@@ -245,7 +261,7 @@ def frontier(
     targets = np.linspace(low, high, int(n))
     targets[-1] = high - 1e-12 * max(abs(high), abs(high - low))  # rounding must not put the end out of reach
     base = problem.replace(
-        objective=risk, constraints=[*problem.constraints, ReturnTarget(float(targets[0]), mean=gain.mean)]
+        objective=least, constraints=[*problem.constraints, ReturnTarget(float(targets[0]), mean=gain.mean)]
     )
     return sweep(base, {"ReturnTarget.target": targets}, tolerance=tolerance, progress=progress)
 
