@@ -230,12 +230,15 @@ class Limit:
         A term, or a sum of terms.
     upper, lower
         In units of the measure.
+    unit_check
+        Refuse an upper limit that looks like a percentage: a risk of all of NAV, or an exposure of five times NAV.
     """
 
     measure: Expression
     upper: float | None = None
     lower: float | None = None
     _: KW_ONLY
+    unit_check: bool = True
     name: str = ""
 
     def __post_init__(self) -> None:

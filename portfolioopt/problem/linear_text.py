@@ -81,7 +81,7 @@ def parse(text: str, what: str) -> LinearText:
             if factor is not None:
                 constant, factor = constant + sign * factor, None
             if kind == "sense":
-                if expects and not names:
+                if expects:
                     raise refuse(f"nothing stands before {token!r}")
                 if token in ("<", ">"):
                     raise refuse(f"write {token}= ; strict limits do not exist for weights")

@@ -16,12 +16,15 @@ from portfolioopt.scenarios import ScenarioSet
 from portfolioopt_kernels import HingeProgram, exchange
 
 from .box import implied_box
-from .constraints import Bounds, Constraint, CVaRLimit, GroupLimit, TradeLimit, Turnover
+from .constraints import Bounds, Constraint, CVaRLimit, GroupLimit, Limit, TradeLimit, Turnover, single
+from .costs import TradedAmount
+from .measures import ActiveShare, GrossExposure, LongExposure, NetExposure, ShortExposure
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 # A cap that cannot bind is suspect from _SUSPECT on; one that might bind, but allows _ABSURD times NAV, from there on.
 _SUSPECT = 1.5
 _ABSURD = 5.0
+EXPOSURES = (GrossExposure, LongExposure, NetExposure, ShortExposure, ActiveShare, TradedAmount)
 
 
 def check_units(
@@ -86,8 +89,25 @@ def check_units(
                         f"portfolio loses more than {worst:.3g}); limits are fractions ({c.limit / 100:g} is "
                         f"{c.limit:g} %). If it is meant, pass unit_check=False"
                     )
+            case Limit() if c.upper is not None and c.upper >= 1.0:
+                _check_measure(c, c.upper)
             case _:
                 pass
+
+
+def _check_measure(c: Limit, upper: float) -> None:
+    term = single(c.measure)
+    if isinstance(term, EXPOSURES):
+        if upper > _ABSURD:
+            raise InputError(
+                f"{c.name}: a limit of {upper:g} is {upper:.0%} of NAV; exposures are fractions ({upper / 100:g} is "
+                f"{upper:g} %). If it is meant, pass Limit(..., unit_check=False)"
+            )
+    elif term is not None and term.curvature == "convex":
+        raise InputError(
+            f"{c.name}: a limit of {upper:g} is {upper:.0%} of NAV; risks and costs are fractions per scenario horizon "
+            f"({upper / 100:g} is {upper:g} %). If it is meant, pass Limit(..., unit_check=False)"
+        )
 
 
 def _check_bounds(c: Bounds, upper: FloatArray, lower: FloatArray, assets: pd.Index, largest: FloatArray) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from numbers import Integral, Real
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,13 +13,13 @@ import pandas as pd
 from portfolioopt.errors import InfeasibleError, InputError, SolveError, StalledError, UnboundedError
 from portfolioopt.problem import Compiled, Problem, Ratio
 from portfolioopt.scenarios import ScenarioSet
-from portfolioopt_kernels import ITERATION_LIMIT, HingeProgram
+from portfolioopt_kernels import CONVERGED, ITERATION_LIMIT, HingeProgram
 
 from .basis import Basis
 from .certificate import Certificate, Evaluation, evaluate
 from .curved import by_tangents
 from .diagnose import Diagnosis, crossed_limits, diagnose
-from .methods import Attempt, Guess, by_interior_point, by_vertices
+from .methods import Attempt, Guess, by_interior_point, by_vertices, nothing
 from .ratio import maximise_ratio
 from .result import Result, Status, Timings
 
@@ -31,6 +33,9 @@ def optimize(
     warm_start: Result | None = None,
     tolerance: float = 1e-6,
     max_iterations: int = ITERATIONS,
+    time_limit: float | None = None,
+    backend: Literal["kernel", "cvxpy"] = "kernel",
+    solver: str | None = None,
     raise_on_failure: bool = True,
 ) -> Result:
     r"""Maximise the problem's objective and certify the answer.
@@ -48,6 +53,13 @@ def optimize(
         vertex, so a typical gap is rounding.
     max_iterations
         Pivots after which the solver gives up.
+    time_limit
+        Seconds after which branch and bound ends with what it has, where there are integer constraints; None for none.
+    backend
+        ``"kernel"``: the library's own solvers, whichever fits; `Result.engine` says which it was. ``"cvxpy"``: the
+        problem as a general solver sees it, for a second opinion; its weights are measured and bounded like any others.
+    solver
+        For cvxpy, as it calls them (``"CLARABEL"``, ``"SCS"``, ``"MOSEK"``); one that fits where None.
     raise_on_failure
         Raise when the status is not `optimal`; with False the result is returned with its status and message.
 
@@ -72,6 +84,14 @@ def optimize(
         raise InputError(f"tolerance must lie between 1e-12 and 1e-2 (relative), was {tolerance!r}")
     if not isinstance(max_iterations, Integral) or isinstance(max_iterations, bool) or max_iterations < 1:
         raise InputError(f"max_iterations must be at least 1, was {max_iterations!r}")
+    if time_limit is not None and (not isinstance(time_limit, Real) or not time_limit > 0):
+        raise InputError(f"time_limit must be a positive number of seconds, was {time_limit!r}")
+    if backend not in ("kernel", "cvxpy"):
+        raise InputError(f"backend must be 'kernel' or 'cvxpy', was {backend!r}")
+    if solver is not None and backend == "kernel":
+        raise InputError(f"solver={solver!r} is for backend='cvxpy'")
+    if backend == "cvxpy":
+        return _by_cvxpy(problem, solver, tolerance, time_limit, raise_on_failure)
     if problem.ratio is not None:
         return _ratio(problem, problem.ratio, warm_start, tolerance, max_iterations, raise_on_failure)
     start = time.perf_counter()
@@ -82,11 +102,13 @@ def optimize(
         return _failed(problem, clash, Timings(0.0, 0.0, 0.0, time.perf_counter() - start), raise_on_failure)
 
     search = _Search(problem, tolerance)
+    if problem.compiled.integer:
+        return _by_branching(problem, search, guess, time_limit, start, raise_on_failure)
     if problem.compiled.curves:
         found = by_tangents(problem.compiled, search.aim, tolerance, max_iterations, guess)
-        search.consider(found.attempt, found.compiled)
+        search.consider(found.attempt, "Newton on hinges, bound by tangents", found.compiled)
     else:
-        search.consider(by_vertices(problem.compiled, search.aim, max_iterations, guess))
+        search.consider(by_vertices(problem.compiled, search.aim, max_iterations, guess), "vertex descent")
     if not search.certified:
         diagnosis = diagnose(problem)
         if diagnosis is not None:
@@ -97,7 +119,7 @@ def optimize(
             else by_interior_point(problem.compiled, search.aim, max_iterations - search.iterations)
         )
         for attempt in others:
-            search.consider(attempt)
+            search.consider(attempt, "interior point" if attempt.basis is None else "interior point, vertex")
             if search.certified:
                 break
     return search.result(start, raise_on_failure)
@@ -115,7 +137,62 @@ def _ratio(
     except SolveError as error:
         if raise_on_failure or error.result is None:
             raise
+        assert isinstance(error.result, Result)
         return error.result
+
+
+def _by_branching(
+    problem: Problem,
+    search: _Search,
+    guess: Guess | None,
+    time_limit: float | None,
+    start: float,
+    raise_on_failure: bool,
+) -> Result:
+    """The answer of branch and bound; its bound holds for all that meets the integer constraints."""
+    from .mixed_integer import integer_conflict, solve_mixed_integer  # brings scipy.optimize along, which is slow
+
+    found = solve_mixed_integer(problem.compiled, gap=search.tolerance, time_limit=time_limit, guess=guess)
+    if found.attempt is None or found.fixed is None:
+        if found.status == "infeasible":
+            conflict = integer_conflict(problem)
+            verdict = Diagnosis(Status.infeasible, found.message, conflict)
+            return _failed(problem, verdict, search.timings(start), raise_on_failure)
+        result = Result(problem, Status.stalled, found.message, search.timings(start), engine="branch and bound")
+        if raise_on_failure:
+            raise StalledError(found.message, result=result)
+        return result
+    search.consider(found.attempt, f"branch and bound ({found.nodes} nodes)", found.fixed, found.bound)
+    return search.result(start, raise_on_failure, found.message)
+
+
+def _by_cvxpy(
+    problem: Problem, solver: str | None, tolerance: float, time_limit: float | None, raise_on_failure: bool
+) -> Result:
+    """A general solver's weights, measured like any others and bounded by the multipliers of the library's own."""
+    from portfolioopt import reference
+
+    if problem.ratio is not None:
+        raise InputError("a ratio is no cvxpy problem; portfolioopt.reference.solve takes it, by a sequence of them")
+    start = time.perf_counter()
+    found = reference.solve(problem, solver=solver, tolerance=max(min(1e-3 * tolerance, 1e-7), 1e-12))
+    search = _Search(problem, tolerance)
+    if found.weights is None:
+        status = {"infeasible": Status.infeasible, "unbounded": Status.unbounded}.get(found.status, Status.stalled)
+        verdict = Diagnosis(status, f"{found.solver} through cvxpy says: {found.message or found.status}")
+        return _failed(problem, verdict, search.timings(start), raise_on_failure)
+    own = optimize(problem, tolerance=tolerance, time_limit=time_limit, raise_on_failure=False)
+    if own.columns is None or own.certificate is None:
+        raise StalledError(
+            f"{found.solver} through cvxpy found weights, but the library's own solver has no bound: {own.message}",
+            result=own,
+        )
+    compiled = problem.compiled
+    columns = np.append(found.weights, own.columns[compiled.n_assets :])
+    nothing_known = nothing(compiled, columns, CONVERGED)
+    attempt = Attempt(nothing_known, None, 0, 0.0, 0.0, found.seconds)
+    search.consider(attempt, f"{found.solver} through cvxpy, bound by {own.engine}", None, own.certificate.bound)
+    return search.result(start, raise_on_failure)
 
 
 def _moved(basis: Basis, before: ScenarioSet, after: ScenarioSet) -> Basis | None:
@@ -154,17 +231,25 @@ class _Search:
         self.tolerance = tolerance
         self.aim = max(min(tolerance * 1e-3, 1e-9), 1e-12)
         self.iterations = 0
+        self.engine = ""
         self._compile = self._solve = self._certify = 0.0
         self._best: tuple[Attempt, np.ndarray, Evaluation] | None = None
 
-    def consider(self, attempt: Attempt, compiled: Compiled | None = None) -> None:
-        """Certify an attempt, by the program its multipliers belong to, and keep it if it is the best so far."""
+    def consider(self, attempt: Attempt, engine: str, compiled: Compiled | None = None, bound: float = np.inf) -> None:
+        """Certify an attempt, by the program its multipliers belong to, and keep it if it is the best so far.
+
+        `bound` is what else is known about the maximised objective.
+        """
         start = time.perf_counter()
         compiled = self.problem.compiled if compiled is None else compiled
         weights = tidy(attempt.solution.weights, compiled.program)
         evaluation = evaluate(compiled, weights, attempt.solution)
+        if np.isfinite(bound):
+            c = evaluation.certificate
+            bounded = replace(c, bound=bound, gap=(bound - c.objective) / c.scale)
+            evaluation = replace(evaluation, certificate=bounded)
         if self._best is None or self._merit(evaluation.certificate) < self._merit(self._best[2].certificate):
-            self._best = attempt, weights, evaluation
+            self._best, self.engine = (attempt, weights, evaluation), engine
         self._certify += time.perf_counter() - start
         self._compile += attempt.compile_seconds
         self._solve += attempt.solve_seconds
@@ -183,8 +268,8 @@ class _Search:
         """Seconds so far, for a call that began at `start`."""
         return Timings(self._compile, self._solve, self._certify, time.perf_counter() - start)
 
-    def result(self, start: float, raise_on_failure: bool) -> Result:
-        """The best attempt as a result, or the error that it fell short."""
+    def result(self, start: float, raise_on_failure: bool, why: str = "") -> Result:
+        """The best attempt as a result, or the error that it fell short, for the reason given if there is one."""
         assert self._best is not None
         attempt, weights, evaluation = self._best
         c = evaluation.certificate
@@ -200,6 +285,8 @@ class _Search:
                 f"violation {c.max_violation:.1e}{worst}. Look for badly scaled data or nearly contradictory limits, "
                 "allow more iterations, or accept this gap by a larger tolerance"
             )
+            if why:
+                message = f"{why}; relative gap {c.gap:.1e} (wanted {self.tolerance:.1e})"
         result = Result(
             self.problem,
             status,
@@ -210,6 +297,7 @@ class _Search:
             iterations=self.iterations,
             passes=attempt.passes,
             basis=attempt.basis,
+            engine=self.engine,
         )
         if status is Status.stalled and raise_on_failure:
             raise StalledError(message, result=result)

@@ -52,6 +52,7 @@ class Result:
         "certificate",
         "columns",
         "conflict",
+        "engine",
         "iterations",
         "message",
         "passes",
@@ -75,6 +76,7 @@ class Result:
         passes: float = 0.0,
         basis: Basis | None = None,
         conflict: tuple[str, ...] = (),
+        engine: str = "",
     ) -> None:
         self.problem = problem
         self.status = status
@@ -95,6 +97,8 @@ class Result:
         """How often the solver read the whole scenario matrix."""
         self.basis = basis
         """The vertex, for a warm start; None where the interior point answered."""
+        self.engine = engine
+        """What found the weights and what proved the bound."""
         self.ratio: Ratio | None = None
         """The ratio that was maximised, if it was one; the objective and the certificate are about it."""
         self.conflict = conflict
@@ -227,6 +231,8 @@ class Result:
                 rows[f"VaR / CVaR at {beta:g}"] = f"{line['var']:.4%} / {line['cvar']:.4%}"
             rows["positions"] = f"{int((self.weights.abs() > 1e-8).sum())} of {len(self.weights)}"  # type: ignore[union-attr]
         t = self.timings
+        if self.engine:
+            rows["engine"] = self.engine
         rows["time"] = f"{t.solve:.3g} s solve ({self.iterations} iterations), {t.compile:.3g} s compile"
         return pd.DataFrame({"value": rows})
 
