@@ -108,7 +108,8 @@ class Compiled:
     terms: tuple[CompiledTerm, ...]
     lines: tuple[Lines, ...]
     levels: dict[float, int]
-    """CVaR block of each confidence level at which the problem's own scenarios are looked at."""
+    """CVaR block of each confidence level at which the problem's own scenarios are looked at; -1 where none is as it is
+    (a part of a capped sum, for example)."""
     curves: tuple[Curve, ...]
     """Measures that are not piecewise linear, each with its auxiliary variable."""
     integer: tuple[Constraint, ...]
@@ -416,6 +417,13 @@ class _Builder:
             raise InputError(f"{name}: a lower bound of +inf or an upper bound of -inf leaves no weight")
 
 
+def _renumbered(group: Lines, numbers: dict[str, dict[int, int]]) -> Lines:
+    """Lines that look at blocks, by the numbers that these have in the program."""
+    if group.kind not in numbers:
+        return group
+    return replace(group, index=np.array([numbers[group.kind].get(int(b), 0) for b in group.index]))
+
+
 def compile_problem(
     scenarios: ScenarioSet,
     objective: Objective,
@@ -449,8 +457,8 @@ def compile_problem(
         first_row=lowered.first_row,
         constant=lowered.constant,
         terms=tuple(build.terms),
-        lines=tuple(build.lines),
-        levels=build.canvas.levels,
+        lines=tuple(_renumbered(group, lowered.numbers) for group in build.lines),
+        levels={beta: lowered.numbers["cvar"].get(block, -1) for beta, block in build.canvas.levels.items()},
         curves=tuple(build.canvas.curves),
         integer=tuple(build.integer),
         mean=build.canvas.mean,

@@ -148,6 +148,8 @@ class Lowered:
     """Where those of the problem begin, if they are among them."""
     constant: float
     """What the minimised objective adds to that of the program."""
+    numbers: dict[str, dict[int, int]]
+    """New numbers of the "cvar" and "l1" blocks that are weighed or capped; the others are left out."""
 
 
 class Canvas:
@@ -357,7 +359,10 @@ class Canvas:
 
     # -- the program ---------------------------------------------------------------------------------------------
     def program(self) -> Lowered:
-        """All of it as one program."""
+        """All of it as one program. Blocks without weight and cap, of which copies are capped, are left out."""
+        live = {"cvar": _live(self._cvar), "l1": _live(self._l1)}
+        cvar = [self._cvar[b] for b in live["cvar"]]
+        l1 = [self._l1[b] for b in live["l1"]]
         offsets = any(rows.offset is not None for rows in self._rows)
         if offsets:
             one = self.variable("one", 1.0, 1.0)
@@ -373,8 +378,8 @@ class Canvas:
                 row[n + column] += value
             return row
 
-        density = np.zeros((len(self._cvar), count))
-        for b, block in enumerate(self._cvar):
+        density = np.zeros((len(cvar), count))
+        for b, block in enumerate(cvar):
             rows = self._rows[block.rows]
             first = starts[block.rows]
             density[b, first : first + rows.count] = block.density
@@ -385,15 +390,15 @@ class Canvas:
             returns=program_returns(source),
             linear=wide(self.linear),
             cvar_density=density,
-            cvar_level=np.array([b.level for b in self._cvar]),
-            cvar_linear=np.array([wide(b.linear) for b in self._cvar]).reshape(-1, n + extra),
-            cvar_weight=np.array([b.weight for b in self._cvar]),
-            cvar_cap=np.array([b.cap for b in self._cvar]),
-            l1_rate=np.array([np.append(b.rate, none) for b in self._l1]).reshape(-1, n + extra),
-            l1_linear=np.array([wide(b.linear) for b in self._l1]).reshape(-1, n + extra),
-            l1_reference=np.array([np.append(b.reference, none) for b in self._l1]).reshape(-1, n + extra),
-            l1_weight=np.array([b.weight for b in self._l1]),
-            l1_cap=np.array([b.cap for b in self._l1]),
+            cvar_level=np.array([b.level for b in cvar]),
+            cvar_linear=np.array([wide(b.linear) for b in cvar]).reshape(-1, n + extra),
+            cvar_weight=np.array([b.weight for b in cvar]),
+            cvar_cap=np.array([b.cap for b in cvar]),
+            l1_rate=np.array([np.append(b.rate, none) for b in l1]).reshape(-1, n + extra),
+            l1_linear=np.array([wide(b.linear) for b in l1]).reshape(-1, n + extra),
+            l1_reference=np.array([np.append(b.reference, none) for b in l1]).reshape(-1, n + extra),
+            l1_weight=np.array([b.weight for b in l1]),
+            l1_cap=np.array([b.cap for b in l1]),
             rows=np.array([wide(e) for e, _, _ in self._equations]).reshape(-1, n + extra),
             row_lower=np.array([low for _, low, _ in self._equations]),
             row_upper=np.array([high for _, _, high in self._equations]),
@@ -402,7 +407,7 @@ class Canvas:
             start=np.zeros(n + extra),
         )
         mine = [start for start, rows in zip(starts, self._rows, strict=False) if rows.returns is None]
-        return Lowered(program, source, own, mine[0] if mine else 0, self.linear.constant)
+        return Lowered(program, source, own, mine[0] if mine else 0, self.linear.constant, live)
 
     def _source(self, extra: int) -> tuple[ReturnsSource, list[int], bool]:
         """Scenarios of all blocks, the first row of each part, and whether they are the problem's own."""
@@ -422,6 +427,12 @@ class Canvas:
             parts.append(part)
             first += len(part)
         return InMemory(np.concatenate(parts)), starts, False
+
+
+def _live(blocks: list[_CVaR] | list[_L1]) -> dict[int, int]:
+    """New numbers of the blocks that are weighed or capped."""
+    used = [b for b, block in enumerate(blocks) if block.weight > 0 or np.isfinite(block.cap)]
+    return {b: number for number, b in enumerate(used)}
 
 
 def program_returns(source: ReturnsSource) -> npt.NDArray[np.floating]:

@@ -183,7 +183,7 @@ class _Search:
         program = program_in_memory(replace(self.compiled, program=self.with_tangents([*smooth, *rough])))
         # (x - c)'H(x - c) / 2 = x'Hx / 2 - (Hc)'x + constant
         program = exchange(program, linear=program.linear - bend @ centre.columns, start=centre.columns)
-        run = interior_point(program, Settings(1e-11, 1e-12, 100), bend)
+        run = interior_point(program, Settings(1e-11, 1e-12, 200), bend)
         self.compile_seconds += run.compile_seconds
         self.solve_seconds += run.solve_seconds
         steps = int(run.solution.iterations)
@@ -191,7 +191,7 @@ class _Search:
         self.passes += steps
         if not np.isfinite(run.solution.weights).all():
             return None
-        self._learn(run.solution, [*smooth, *rough])
+        self._learn(run.solution)
         self.last = run.solution
         return run.solution.weights
 
@@ -232,13 +232,15 @@ class _Search:
                 self.cuts.append(_Cut(number, gradient * (value / along), 0.0))
         return found.columns
 
-    def _learn(self, solution: Solution, cuts: list[_Cut]) -> None:
+    def _learn(self, solution: Solution) -> None:
         """What curves and violations cost, from multipliers."""
-        first = len(self.p.rows)
-        price = np.zeros(len(self.terms))
-        for cut, y in zip(cuts, solution.row_dual[first:], strict=False):
-            price[cut.curve] += max(float(y), 0.0)
-        self.multiplier = np.maximum(price, 0.0)
+        p, first = self.p, len(self.p.rows)
+        # what a unit of each curve costs: its own weight and the prices of all that it is part of
+        price = p.linear + solution.row_dual[:first] @ p.rows
+        price = price + (p.cvar_weight + solution.cvar_cap_dual) @ p.cvar_linear
+        price = price + (p.l1_weight + solution.l1_cap_dual) @ p.l1_linear
+        price = np.maximum(price[self.columns], 0.0)
+        self.multiplier = price
         dear = max(
             float(np.abs(solution.row_dual[:first] * self.row_sizes).max(initial=0.0)),
             float(solution.cvar_cap_dual.max(initial=0.0)),
@@ -310,7 +312,7 @@ def by_tangents(compiled: Compiled, gap: float, tolerance: float, limit: int, gu
             low, high = _box(search, centre.columns, radius)
             attempt, _ = search.vertex(low, high)
             target = attempt.solution.weights
-            search._learn(attempt.solution, search.cuts)
+            search._learn(attempt.solution)
         moved = _line(search, centre, target)
         gain = search.merit(centre) - (np.inf if moved is None else search.merit(moved))
         if boxed:

@@ -135,9 +135,8 @@ def _ratio(
     try:
         return maximise_ratio(problem, ratio, tolerance, solve)
     except SolveError as error:
-        if raise_on_failure or error.result is None:
+        if raise_on_failure or not isinstance(error.result, Result):
             raise
-        assert isinstance(error.result, Result)
         return error.result
 
 

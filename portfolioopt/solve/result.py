@@ -189,7 +189,7 @@ class Result:
         return {
             beta: m.scenario[block, own] / level[block]
             for beta, block in compiled.levels.items()
-            if level[block] > 1e-9 * max(float(level.max()), 1e-300)
+            if block >= 0 and level[block] > 1e-9 * max(float(level.max()), 1e-300)
         }
 
     def tail_scenarios(self, beta: float | None = None, *, n: int = 10) -> pd.DataFrame:
@@ -322,6 +322,8 @@ def binding_prices(compiled: Compiled, evaluation: Evaluation, weights: np.ndarr
 def prices(compiled: Compiled, group: Lines, m: Multipliers) -> np.ndarray:
     """Gain of the maximised objective per unit of a looser limit; of a higher one for equalities."""
     p, i = compiled.program, group.index
+    if not group.scale:  # a limit of zero, which is kept as bounds
+        return np.zeros(len(i))
     match group.kind:
         case "row" if group.measure is not None:
             return group.scale * np.maximum(m.row[i], 0.0)
