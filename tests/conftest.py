@@ -1,6 +1,7 @@
 """Settings for all tests."""
 
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,21 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 os.environ.setdefault(
     "PORTFOLIOOPT_COMPILE_CACHE", str(Path(__file__).resolve().parents[1] / ".pytest_cache" / "kernels")
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many of the slow tests to run."""
+    what = "run one slow test in N, always the same ones (all: 1)"
+    parser.addoption("--slow-sample", type=int, default=1, metavar="N", help=what)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the slow tests that a sample does not want."""
+    share = config.getoption("--slow-sample")
+    chosen = [i for i in items if not i.get_closest_marker("slow") or zlib.crc32(i.nodeid.encode()) % share == 0]
+    if len(chosen) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        items[:] = chosen
 
 
 @pytest.fixture(scope="module", autouse=True)
