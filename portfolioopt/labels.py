@@ -25,7 +25,7 @@ def align(
     """
     if not isinstance(values, pd.Series | Mapping):
         raise InputError(f"{what} must be a Series or mapping from asset to number, was {type(values).__name__}")
-    series = values if isinstance(values, pd.Series) else pd.Series(dict(values), dtype=float)
+    series = values if isinstance(values, pd.Series) else pd.Series(dict(values), dtype=object)
     if series.index.has_duplicates:
         raise InputError(f"{what} has duplicate assets: {some(series.index[series.index.duplicated()].unique())}")
     unknown = series.index.difference(assets, sort=False)
@@ -37,12 +37,7 @@ def align(
             f"{what} says nothing about {some(missing)}; give every asset a value, for example with "
             f"{what.split('.')[-1]}.reindex(scenarios.assets, fill_value=0.0)"
         )
-    try:
-        array = np.array(
-            series.reindex(assets).to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64, copy=True
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} must hold numbers, but {error}") from error
+    array = numbers(series.reindex(assets), what)
     bad = np.isnan(array) if infinite else ~np.isfinite(array)
     if bad.any():
         raise InputError(f"{what} is not {'a number' if infinite else 'finite'} for {some(assets[bad])}")
@@ -62,6 +57,16 @@ def per_asset(value: PerAsset, assets: pd.Index, *, what: str, infinite: bool = 
     if np.isnan(number) or (not infinite and np.isinf(number)):
         raise InputError(f"{what} must be a {'number' if infinite else 'finite number'}, was {value!r}")
     return np.full(len(assets), number)
+
+
+def numbers(values: pd.Series | pd.DataFrame, what: str) -> FloatArray:
+    """A new float64 array of what is in a series or frame, NaN where it is missing; refuses what is no number."""
+    try:
+        if isinstance(values, pd.Series):
+            return np.array(values.to_numpy(dtype=np.float64, na_value=np.nan), dtype=np.float64, copy=True)
+        return np.array(values.to_numpy(dtype=np.float64), dtype=np.float64, copy=True)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must hold numbers, but {error}") from error
 
 
 def some(labels: pd.Index) -> str:

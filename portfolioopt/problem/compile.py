@@ -276,26 +276,31 @@ class _Builder:
         columns: dict[object, FloatArray] = {}
         twice: set[object] = set()
         if c.labels is not None:
-            frame = c.labels if isinstance(c.labels, pd.DataFrame) else pd.Series(dict(c.labels)).to_frame()
+            own = (
+                c.labels if isinstance(c.labels, pd.DataFrame | pd.Series) else pd.Series(dict(c.labels), dtype=object)
+            )
+            frame = own if isinstance(own, pd.DataFrame) else own.to_frame()
             for classification in frame.columns:
-                own = self.labels_of(frame[classification], c.name)
-                for label in pd.unique(own[pd.notna(own)]):
+                given = self.labels_of(frame[classification], c.name)
+                for label in pd.unique(given[pd.notna(given)]):
                     if str(label) in columns:
                         twice.add(str(label))
-                    columns[str(label)] = (own == label).astype(np.float64)
-        eye = np.eye(len(self.assets))
-        for i, asset in enumerate(self.assets):
-            if str(asset) in columns:
-                twice.add(str(asset))
-            columns.setdefault(str(asset), eye[i])
+                    columns[str(label)] = (given == label).astype(np.float64)
+        assets = {str(asset): i for i, asset in enumerate(self.assets)}
         for text, line in zip(c.text, c.parsed, strict=True):
-            unknown = [name for name in line.coefficients if name not in columns]
+            unknown = [name for name in line.coefficients if name not in columns and name not in assets]
             if unknown:
-                raise unknown_names(f"name in {c.name} ({text!r})", unknown, columns)
+                raise unknown_names(f"name in {c.name} ({text!r})", unknown, [*columns, *assets])
+            twice |= columns.keys() & line.coefficients.keys() & assets.keys()
             ambiguous = [name for name in line.coefficients if name in twice]
             if ambiguous:
                 raise InputError(f"{c.name}: {ambiguous[0]!r} in {text!r} has two meanings; rename one of the labels")
-            row = sum((value * columns[name] for name, value in line.coefficients.items()), np.zeros(len(self.assets)))
+            row = np.zeros(len(self.assets))
+            for name, value in line.coefficients.items():
+                if name in columns:
+                    row += value * columns[name]
+                else:
+                    row[assets[name]] += value
             name = c.name if len(c.parsed) == 1 else f"{c.name}[{text}]"
             self.add_row(c.name, [name], row[None, :], [line.lower], [line.upper])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from numbers import Real
 from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -261,6 +262,12 @@ class Limit:
         if self.lower is not None and self.upper is not None and self.lower > self.upper:
             raise InputError(f"{self.name}: lower {self.lower:g} is above upper {self.upper:g}")
 
+    def __bool__(self) -> bool:
+        raise InputError(
+            f"{self.name}: a limit is neither true nor false. For `a <= measure <= b`, of which Python would keep one "
+            "half, write Limit(measure, lower=a, upper=b)"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class LinearLimit:
@@ -281,9 +288,16 @@ class LinearLimit:
     name: str = "LinearLimit"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.text, Iterable):
+            raise InputError(f"{self.name}: a limit is a text like 'Tech <= 0.30', was {self.text!r}")
         lines = (self.text,) if isinstance(self.text, str) else tuple(self.text)
         if not lines:
             raise InputError(f"{self.name}: there is no text")
+        if self.labels is not None and not isinstance(self.labels, pd.Series | pd.DataFrame | Mapping):
+            raise InputError(
+                f"{self.name}: labels must be a Series or mapping from asset to group, or a frame with a column for "
+                f"each classification, was {self.labels!r}"
+            )
         object.__setattr__(self, "text", lines)
         object.__setattr__(self, "_parsed", tuple(parse(line, self.name) for line in lines))
 
@@ -409,7 +423,8 @@ class MaxHoldings:
     integer: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.count, bool) or int(self.count) != self.count or self.count < 0:
+        whole = isinstance(self.count, Real) and not isinstance(self.count, bool) and float(self.count).is_integer()
+        if not whole or self.count < 0:
             raise InputError(f"{self.name}: count must be a whole number, was {self.count!r}")
         object.__setattr__(self, "count", int(self.count))
 

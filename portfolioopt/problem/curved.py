@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from portfolioopt.errors import InputError, unknown_names
-from portfolioopt.labels import PerAsset, per_asset, some
+from portfolioopt.labels import PerAsset, numbers, per_asset, some
 from portfolioopt.scenarios import ScenarioSet, tail
 from portfolioopt.scenarios.tail import check_beta
 
@@ -35,6 +35,7 @@ class CurvedTerm(Term):
 
     def check(self, canvas: Canvas) -> None:
         """Refuse labels and sizes that do not match the problem's."""
+        canvas.chosen(getattr(self, "scenarios", None))
 
     def value(self, view: View) -> float:
         return self.tangent(view)[0]
@@ -108,11 +109,21 @@ class _Form:
         return self.root @ self.root.T + np.diag(self.diagonal)
 
 
-def _root(covariance: pd.DataFrame, what: str) -> FloatArray:
-    """A (N, K) with ``A A' = covariance``, or the refusal of what is no covariance."""
-    matrix = covariance.to_numpy(dtype=np.float64)
+def square(covariance: object, what: str) -> FloatArray:
+    """The numbers of a frame with the same labels in rows and columns (N, N)."""
+    if not isinstance(covariance, pd.DataFrame):
+        raise InputError(f"{what}: the covariance must be a frame by asset, was {type(covariance).__name__}")
+    if not covariance.index.equals(covariance.columns):
+        raise InputError(f"{what}: the covariance must have the same labels in its rows and columns, in the same order")
+    matrix = numbers(covariance, f"{what}: the covariance")
     if not np.isfinite(matrix).all():
         raise InputError(f"{what}: the covariance has missing or infinite entries")
+    return matrix
+
+
+def _root(covariance: pd.DataFrame, what: str) -> FloatArray:
+    """A (N, K) with ``A A' = covariance``, or the refusal of what is no covariance."""
+    matrix = square(covariance, what)
     size = float(np.abs(matrix).max(initial=0.0))
     if np.abs(matrix - matrix.T).max(initial=0.0) > 1e-8 * size:
         raise InputError(f"{what}: the covariance is not symmetric; pass (c + c.T) / 2 if that is what is meant")
@@ -128,7 +139,7 @@ def _root(covariance: pd.DataFrame, what: str) -> FloatArray:
 
 def nearest_covariance(covariance: pd.DataFrame) -> pd.DataFrame:
     """The positive semidefinite matrix nearest to a symmetric one in the Frobenius norm (Higham, 1988)."""
-    matrix = covariance.to_numpy(dtype=np.float64)
+    matrix = square(covariance, "nearest_covariance")
     values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
     repaired = (vectors * np.maximum(values, 0.0)) @ vectors.T
     return pd.DataFrame(0.5 * (repaired + repaired.T), index=covariance.index, columns=covariance.columns)
@@ -160,10 +171,9 @@ class Variance(CurvedTerm):
         object.__setattr__(self, "_forms", {})
 
     def check(self, canvas: Canvas) -> None:
+        super().check(canvas)
         if self.covariance is not None:
             self.form(canvas.assets)
-        elif self.scenarios is not None and not self.scenarios.assets.equals(canvas.assets):
-            raise InputError(f"{type(self).__name__}: its scenarios are over other assets than the problem's")
 
     def form(self, assets: pd.Index) -> _Form:
         """The quadratic form over these assets, in this order."""
@@ -483,10 +493,7 @@ class ConditionalDrawdown(CurvedTerm):
         check_scenarios(self.path, type(self).__name__)
 
     def check(self, canvas: Canvas) -> None:
-        chosen = canvas.scenarios if self.path is None else self.path
-        if not chosen.assets.equals(canvas.assets):
-            raise InputError(f"{self!r}: its path is over other assets than the problem's")
-        index = chosen.index
+        index = canvas.chosen(self.path).index
         dated = isinstance(index, pd.DatetimeIndex | pd.PeriodIndex)
         if self.path is None and not (dated and index.is_monotonic_increasing):
             raise InputError(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NoReturn, TypeAlias
 
 from portfolioopt.errors import InputError
+
+_Side: TypeAlias = tuple[dict[str, float], float]
+"""Coefficients of names, and a number."""
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -42,65 +46,92 @@ def parse(text: str, what: str) -> LinearText:
     """
     if not isinstance(text, str):
         raise InputError(f"{what}: a limit is a text like 'Tech <= 0.30', was {text!r}")
-    sides: list[tuple[dict[str, float], float]] = []
-    senses: list[str] = []
-    names: dict[str, float] = {}
-    constant, sign, factor, expects = 0.0, 1.0, None, True
-    position = 0
+    return _bounds(*_Reader(text, what).sides(), text, what)
 
-    def refuse(why: str) -> InputError:
-        return InputError(f"{what}: {text!r} cannot be read at position {position + 1}: {why}")
 
-    while text[position:].strip():
-        match = _TOKEN.match(text, position)
+class _Reader:
+    """A text read from left to right: comparisons of sums of products of numbers and at most one name."""
+
+    def __init__(self, text: str, what: str) -> None:
+        self.text, self.what = text, what
+        self.position = 0
+        self.kind, self.token, self.next = "", "", 0
+        self.look()
+
+    def look(self) -> None:
+        """Read the token at the position without passing it."""
+        if not self.text[self.position :].strip():
+            self.kind, self.token, self.next = "end", "", self.position
+            return
+        match = _TOKEN.match(self.text, self.position)
         if match is None:
-            raise refuse(f"{text[position:].strip()[:10]!r} is neither a name, a number nor a sign")
-        kind, token = match.lastgroup, match.group(match.lastgroup or 0)
-        if kind == "number":
-            if not expects:
-                raise refuse(f"{token!r} follows without a sign")
-            value = float(token[:-1]) / 100.0 if token.endswith("%") else float(token)
-            factor = value if factor is None else factor * value
-            expects = False
-        elif kind in ("name", "quoted"):
-            if not expects:
-                raise refuse(f"{token!r} follows without a sign")
-            name = token[1:-1] if kind == "quoted" else token
-            names[name] = names.get(name, 0.0) + sign * (1.0 if factor is None else factor)
-            factor, expects = None, False
-            rest = _TOKEN.match(text, match.end())
-            if rest is not None and rest.group("sign") == "*":
-                raise refuse("a factor goes before the name, as in '0.5 * Tech'")
-        elif kind == "sign" and token == "*":
-            if factor is None or expects:
-                raise refuse("'*' needs a number before it")
-            expects = True
-            position = match.end()
-            continue
-        else:
-            if factor is not None:
-                constant, factor = constant + sign * factor, None
-            if kind == "sense":
-                if expects:
-                    raise refuse(f"nothing stands before {token!r}")
-                if token in ("<", ">"):
-                    raise refuse(f"write {token}= ; strict limits do not exist for weights")
-                sides.append((names, constant))
-                senses.append("==" if token == "=" else token)
-                names, constant, sign = {}, 0.0, 1.0
+            self.refuse(f"{self.text[self.position :].strip()[:10]!r} is neither a name, a number nor a sign")
+        self.kind, self.token = str(match.lastgroup), match.group(str(match.lastgroup))
+        self.next = match.end()
+
+    def take(self) -> str:
+        token, self.position = self.token, self.next
+        self.look()
+        return token
+
+    def refuse(self, why: str) -> NoReturn:
+        raise InputError(f"{self.what}: {self.text!r} cannot be read at position {self.position + 1}: {why}")
+
+    def sides(self) -> tuple[list[_Side], list[str]]:
+        sides, senses = [self.sum()], []
+        while self.kind == "sense":
+            if self.token in ("<", ">"):
+                self.refuse(f"write {self.token}= ; strict limits do not exist for weights")
+            senses.append("==" if self.token == "=" else self.token)
+            self.take()
+            sides.append(self.sum())
+        return sides, senses
+
+    def sum(self) -> _Side:
+        names: dict[str, float] = {}
+        constant = 0.0
+        while True:
+            factor, name = self.product()
+            if name is None:
+                constant += factor
             else:
-                sign = (1.0 if token == "+" else -1.0) * (sign if expects and not names and factor is None else 1.0)
-            expects = True
-        position = match.end()
-    if expects:
-        raise refuse("something is missing at the end")
-    if factor is not None:
-        constant += sign * factor
-    sides.append((names, constant))
-    return _bounds(sides, senses, text, what)
+                names[name] = names.get(name, 0.0) + factor
+            if self.kind in ("end", "sense"):
+                return names, constant
+            if self.kind != "sign":
+                self.refuse(f"{self.token!r} follows without a sign")
+
+    def product(self) -> tuple[float, str | None]:
+        factor = self.signs()
+        while self.kind == "number":
+            token = self.take()
+            factor *= float(token[:-1]) / 100.0 if token.endswith("%") else float(token)
+            if self.kind != "sign" or self.token != "*":
+                return factor, None
+            self.take()
+            factor *= self.signs()
+        if self.kind not in ("name", "quoted"):
+            match self.kind:
+                case "end":
+                    self.refuse("something is missing at the end")
+                case "sense":
+                    self.refuse(f"nothing stands before {self.token!r}")
+                case _:
+                    self.refuse(f"{self.token!r} needs a number before it")
+        name = self.token if self.kind == "name" else self.token[1:-1]
+        self.take()
+        if self.token == "*" and self.kind == "sign":
+            self.refuse("a factor goes before the name, as in '0.5 * Tech'")
+        return factor, name
+
+    def signs(self) -> float:
+        sign = 1.0
+        while self.kind == "sign" and self.token != "*":
+            sign = -sign if self.take() == "-" else sign
+        return sign
 
 
-def _bounds(sides: list[tuple[dict[str, float], float]], senses: list[str], text: str, what: str) -> LinearText:
+def _bounds(sides: list[_Side], senses: list[str], text: str, what: str) -> LinearText:
     if not 1 <= len(senses) <= 2:
         raise InputError(f"{what}: {text!r} needs one comparison, or two around the names: '0.1 <= Tech <= 0.3'")
     if len(senses) == 2:

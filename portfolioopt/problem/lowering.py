@@ -220,7 +220,7 @@ class Canvas:
 
     def shortfall(self, scenarios: ScenarioSet | None, target: float | None) -> Shape:
         """``E (target - r'w)_+``, and ``E (mu'w - r'w)_+`` where target is None."""
-        chosen = self.scenarios if scenarios is None else scenarios
+        chosen = self.chosen(scenarios)
         matrix = self._in_memory(chosen)
         p = chosen.probabilities
         if target is None:
@@ -317,13 +317,19 @@ class Canvas:
         return Price("cvar" if kind == "cvar" else "l1", block, 1.0 / scale)
 
     # -- scenarios -----------------------------------------------------------------------------------------------
-    def _scenario_rows(self, scenarios: ScenarioSet | None, active: FloatArray | None) -> tuple[int, FloatArray]:
-        chosen = self.scenarios if scenarios is None else scenarios
-        if chosen is not self.scenarios and not chosen.assets.equals(self.scenarios.assets):
+    def chosen(self, scenarios: ScenarioSet | None) -> ScenarioSet:
+        """The scenarios of a measure: its own, if they are over the same assets, or the problem's."""
+        if scenarios is None:
+            return self.scenarios
+        if not scenarios.assets.equals(self.scenarios.assets):
             raise InputError(
-                f"the scenarios of a measure are over other assets than the problem's ({len(chosen.assets)} and "
+                f"the scenarios of a measure are over other assets than the problem's ({len(scenarios.assets)} and "
                 f"{self.n}); give it a set over the same assets in the same order"
             )
+        return scenarios
+
+    def _scenario_rows(self, scenarios: ScenarioSet | None, active: FloatArray | None) -> tuple[int, FloatArray]:
+        chosen = self.chosen(scenarios)
         same = chosen.source is self.scenarios.source
         if active is None:
             key: Hashable = ("plain", id(chosen.source))

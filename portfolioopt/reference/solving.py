@@ -27,6 +27,7 @@ TOLERANCE = 1e-10
 LOOSEST = 1e-7  # what is solved to less counts as failed
 STEPS = 200  # of Clarabel
 ENDS = ("optimal", "infeasible", "unbounded", "infeasible_or_unbounded", "user_limit")  # no other tolerance helps
+HIGHS_FEASIBLE = 2  # its word for a point that meets the constraints
 ROUNDS = 30  # differences on the way to a ratio
 NO_RISK = 1e-7  # of a typical size: a ratio's denominator below this has no smallest value above zero
 
@@ -172,11 +173,11 @@ def _solved_by(solver: str, made: CvxpyProblem, asked: _Asked) -> Reference:
         if model.status in ENDS:
             reached = step
             break
-        if model.status == "optimal_inaccurate" and 10.0 * step <= LOOSEST:
+        if solver == "CLARABEL" and model.status == "optimal_inaccurate" and 10.0 * step <= LOOSEST:
             reached = 10.0 * step
             break
     outcome = _outcome(made, solver, asked.options, bool(np.isfinite(reached)))
-    weights = _weights(made)
+    weights = _weights(made) if _has_found(model, solver) else None
     objective = np.nan if weights is None else _value(model) * made.scale
     bound = None
     if whole and weights is not None:
@@ -226,6 +227,13 @@ def _weights(made: CvxpyProblem) -> FloatArray | None:
     if value is None or not np.isfinite(_value(made.problem)):
         return np.zeros(made.weights.size) if made.problem.status == "optimal" else None
     return np.asarray(value, dtype=np.float64)
+
+
+def _has_found(model: Any, solver: str) -> bool:
+    """Whether a solver that was stopped had found a portfolio; HiGHS reports zeros where it had not."""
+    if model.status != "user_limit" or solver != "HIGHS":
+        return True
+    return int(model.solver_stats.extra_stats.primal_solution_status) == HIGHS_FEASIBLE
 
 
 def _value(model: Any) -> float:

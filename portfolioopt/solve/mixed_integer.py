@@ -44,7 +44,7 @@ from portfolioopt.problem.integer import sizes
 from portfolioopt.scenarios.tail import quantile
 from portfolioopt_kernels import exchange
 
-from .certificate import Multipliers, dual_bound
+from .certificate import Multipliers, dual_bound, line_values, term_values
 from .methods import Attempt, Guess, by_vertices
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -307,6 +307,14 @@ def _worth(compiled: Compiled, x: FloatArray) -> _Worth:
     return _Worth(objective, max(over), max(abs(objective), float(np.abs(terms).max())), losses, var)
 
 
+def _scale(compiled: Compiled, x: FloatArray) -> float:
+    """The larger of the objective and its largest term, as in a certificate."""
+    view = compiled.view(x)
+    values = term_values(compiled, view, line_values(compiled, view))
+    parts = np.array([term.coefficient for term in compiled.terms]) * values
+    return max(abs(float(parts.sum())), float(np.abs(parts).max(initial=0.0)))
+
+
 def _unit(compiled: Compiled) -> float:
     """A typical loss."""
     size = compiled.scenarios.source.root_mean_square
@@ -523,7 +531,7 @@ class _Search:
         if found.worth.objective >= self._least():
             return False
         self.best = found
-        self.size = max(found.worth.size, TINY)
+        self.size = max(_scale(self.compiled, found.x), TINY)
         return True
 
     def _legal(self, weights: FloatArray) -> bool:

@@ -255,6 +255,8 @@ def rebuilt(problem: po.Problem, name: str, line: str, sense: str, step: float) 
                 return po.ReturnTarget(c.target + step)
             case po.CVaRLimit():
                 return po.CVaRLimit(c.beta, c.limit + step)
+            case _:
+                raise AssertionError(f"no instance has a {c!r}")
 
     return problem.replace(constraints=[moved(c) for c in problem.constraints])
 
