@@ -199,11 +199,13 @@ class Outer:
         matrix = csr_array((values, columns, starts), shape=(len(right), self._width))
         precise = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
         bounds = np.column_stack([low, high])
-        # the simplex method crawls where many scenarios are tied
-        method = "highs" if len(values) < SMALL else "highs-ipm"
-        outcome = linprog(c, A_ub=matrix, b_ub=right, bounds=bounds, method=method, options=precise)
-        if outcome.status not in (0, 2):
-            outcome = linprog(c, A_ub=matrix, b_ub=right, bounds=bounds, method="highs")
+        # the simplex method crawls where many scenarios are tied, and at this precision cycles now and then
+        steps = {"maxiter": 1000 + 5 * sum(matrix.shape)}
+        tries = [("highs-ds", precise | steps), ("highs-ipm", precise), ("highs-ds", {})]
+        for method, options in tries if len(values) < SMALL else tries[1:]:
+            outcome = linprog(c, A_ub=matrix, b_ub=right, bounds=bounds, method=method, options=options)
+            if outcome.status in (0, 2):
+                break
         if outcome.x is None:
             proven = outcome.status == 2
             return Answer(None, np.inf if proven else -np.inf, np.zeros(self._width), proven)
