@@ -134,11 +134,26 @@ class InfeasibleError(SolveError):
         The last iterate with its certificate, or ``None``.
     conflict
         Names of constraints that cannot hold together; empty where the culprits were not isolated.
+    relaxations
+        For each constraint of the conflict, the least move of its limits with which the others hold: a row for each
+        line that moves, with constraint, sense, limit, needed, change, and whether that is enough.
+    nearest
+        Weights with the least total violation of all limits, each in its own unit; not a portfolio to hold.
     """
 
-    def __init__(self, message: str, *, result: object | None = None, conflict: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        result: object | None = None,
+        conflict: Iterable[str] = (),
+        relaxations: pd.DataFrame | None = None,
+        nearest: pd.Series | None = None,
+    ) -> None:
         super().__init__(message, result=result)
         self.conflict: tuple[str, ...] = tuple(conflict)
+        self.relaxations: pd.DataFrame | None = relaxations
+        self.nearest: pd.Series | None = nearest
 
 
 class UnboundedError(SolveError):

@@ -85,6 +85,8 @@ class Lines:
     """Units of the block's cap, or of the row's sides, per unit of the limit."""
     soft: bool = False
     """Whether violating it is allowed, at a price."""
+    centre: float = 0.0
+    """What a limit relative to a benchmark is relative to: taken off limit and value where people see them."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +272,7 @@ class _Builder:
                 continue
             centre = 0.0 if benchmark is None else float(member @ benchmark)
             low, high = lower.get(label, -np.inf) + centre, upper.get(label, np.inf) + centre
-            self.add_row(c.name, [name], member[None, :], [low], [high])
+            self.add_row(c.name, [name], member[None, :], [low], [high], centre)
 
     def add_linear(self, c: LinearLimit) -> None:
         columns: dict[object, FloatArray] = {}
@@ -317,7 +319,7 @@ class _Builder:
             low, high = lower.get(factor, -np.inf) + centre, upper.get(factor, np.inf) + centre
             if low > high:
                 raise InputError(f"{c.name}[{factor}]: lower {lower[factor]:g} is above upper {upper[factor]:g}")
-            self.add_row(c.name, [f"{c.name}[{factor}]"], row[None, :], [low], [high])
+            self.add_row(c.name, [f"{c.name}[{factor}]"], row[None, :], [low], [high], centre)
 
     # -- lines ---------------------------------------------------------------------------------------------------
     def add_row(
@@ -327,6 +329,7 @@ class _Builder:
         rows: FloatArray,
         lower: Sequence[float],
         upper: Sequence[float],
+        centre: float = 0.0,
     ) -> None:
         index = []
         for row, low, high in zip(rows, lower, upper, strict=True):
@@ -346,7 +349,9 @@ class _Builder:
         for sense, present, limit in senses:
             if present.any():
                 chosen = tuple(name for name, keep in zip(names, present, strict=True) if keep)
-                self.lines.append(Lines(constraint, chosen, "row", sense, places[present], limit[present]))
+                self.lines.append(
+                    Lines(constraint, chosen, "row", sense, places[present], limit[present], centre=centre)
+                )
 
     def add_bounds(self, constraint: str, kind: LineKind, lower: FloatArray, upper: FloatArray) -> None:
         sides: tuple[tuple[Sense, FloatArray], ...] = ((">=", lower), ("<=", upper))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Real
 from typing import ClassVar, Literal, TypeAlias
 
@@ -261,6 +261,10 @@ class Limit:
                 raise InputError(f"{self.name}: {term!r} cannot be limited from above here, that is not convex")
         if self.lower is not None and self.upper is not None and self.lower > self.upper:
             raise InputError(f"{self.name}: lower {self.lower:g} is above upper {self.upper:g}")
+
+    def named(self, name: str) -> Limit:
+        """The same limit under a name of its own: ``(CVaR(0.95) <= 0.02).named("tail risk")``."""
+        return replace(self, name=name)
 
     def __bool__(self) -> bool:
         raise InputError(

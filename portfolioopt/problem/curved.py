@@ -246,7 +246,7 @@ class Volatility(Variance):
         return view.scenarios.source.root_mean_square
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class TrackingError(Variance):
     r"""Standard deviation of the active return, :math:`\sqrt{(w - b)'\Sigma(w - b)}`, per scenario horizon.
 
@@ -258,12 +258,18 @@ class TrackingError(Variance):
         As for :class:`Variance`.
     """
 
-    benchmark: Labelled | None = None
+    benchmark: Labelled
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.benchmark, pd.Series | Mapping):
+    def __init__(
+        self,
+        benchmark: Labelled | None = None,
+        covariance: pd.DataFrame | FactorCovariance | None = None,
+        scenarios: ScenarioSet | None = None,
+    ) -> None:
+        if not isinstance(benchmark, pd.Series | Mapping):
             raise InputError("TrackingError: benchmark must give the weight of every asset (a Series or mapping)")
+        object.__setattr__(self, "benchmark", benchmark)
+        super().__init__(covariance, scenarios)
 
     def check(self, canvas: Canvas) -> None:
         super().check(canvas)
@@ -468,29 +474,11 @@ def entropic_tail(losses: FloatArray, probabilities: FloatArray, beta: float) ->
 
 
 # -- drawdowns ---------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, eq=False)
-class ConditionalDrawdown(CurvedTerm):
-    r"""Conditional drawdown-at-risk (Chekhlov, Uryasev & Zabarankin, 2005), as a fraction of the initial NAV.
+class Drawdown(CurvedTerm):
+    """A share of the drawdowns along one path."""
 
-    The mean of the worst ``1 - beta`` of the drawdowns :math:`D_t = \max_{s \le t} C_s - C_t` of the uncompounded
-    cumulative return :math:`C_t = \sum_{s \le t} r_s'w`, :math:`C_0 = 0`, along one path.
-
-    Parameters
-    ----------
-    beta
-        Level in [0, 1): 0 averages all drawdowns.
-    path
-        Scenarios that follow each other in time; the problem's where None, which then need dates in order.
-    """
-
-    beta: float = 0.95
-    path: ScenarioSet | None = None
+    path: ScenarioSet | None
     smooth: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        beta = checked_number(self.beta, f"{type(self).__name__}: beta", least=0.0)
-        object.__setattr__(self, "beta", beta if beta == 0.0 else check_beta(beta))
-        check_scenarios(self.path, type(self).__name__)
 
     def check(self, canvas: Canvas) -> None:
         index = canvas.chosen(self.path).index
@@ -523,6 +511,34 @@ class ConditionalDrawdown(CurvedTerm):
         since = np.maximum.accumulate(at)
         return (peak - path)[1:], since[1:]
 
+    @abstractmethod
+    def _tail(self, drawdowns: FloatArray) -> FloatArray:
+        """The share of each drawdown (T,) in the measure."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionalDrawdown(Drawdown):
+    r"""Conditional drawdown-at-risk (Chekhlov, Uryasev & Zabarankin, 2005), as a fraction of the initial NAV.
+
+    The mean of the worst ``1 - beta`` of the drawdowns :math:`D_t = \max_{s \le t} C_s - C_t` of the uncompounded
+    cumulative return :math:`C_t = \sum_{s \le t} r_s'w`, :math:`C_0 = 0`, along one path.
+
+    Parameters
+    ----------
+    beta
+        Level in [0, 1): 0 averages all drawdowns.
+    path
+        Scenarios that follow each other in time; the problem's where None, which then need dates in order.
+    """
+
+    beta: float = 0.95
+    path: ScenarioSet | None = None
+
+    def __post_init__(self) -> None:
+        beta = checked_number(self.beta, "ConditionalDrawdown: beta", least=0.0)
+        object.__setattr__(self, "beta", beta if beta == 0.0 else check_beta(beta))
+        check_scenarios(self.path, "ConditionalDrawdown")
+
     def _tail(self, drawdowns: FloatArray) -> FloatArray:
         even = np.full(len(drawdowns), 1.0 / len(drawdowns))
         return even if self.beta == 0.0 else tail(drawdowns, even, self.beta).weights
@@ -532,7 +548,7 @@ class ConditionalDrawdown(CurvedTerm):
 
 
 @dataclass(frozen=True, eq=False)
-class MaxDrawdown(ConditionalDrawdown):
+class MaxDrawdown(Drawdown):
     r"""Largest drawdown :math:`\max_t D_t` of the uncompounded cumulative return, as a fraction of the initial NAV.
 
     Parameters
@@ -541,10 +557,10 @@ class MaxDrawdown(ConditionalDrawdown):
         As for :class:`ConditionalDrawdown`.
     """
 
-    def __init__(self, path: ScenarioSet | None = None) -> None:
-        object.__setattr__(self, "beta", 0.5)
-        object.__setattr__(self, "path", path)
-        check_scenarios(path, "MaxDrawdown")
+    path: ScenarioSet | None = None
+
+    def __post_init__(self) -> None:
+        check_scenarios(self.path, "MaxDrawdown")
 
     def _tail(self, drawdowns: FloatArray) -> FloatArray:
         share = np.zeros(len(drawdowns))

@@ -262,7 +262,7 @@ def _(term: RobustCVaR, model: Model) -> Any:
 
 
 # -- drawdowns ---------------------------------------------------------------------------------------------------
-def _drawdowns(term: ConditionalDrawdown, model: Model) -> Any:
+def _drawdowns(term: ConditionalDrawdown | MaxDrawdown, model: Model) -> Any:
     """``D_t >= D_{t-1} - r_t'w`` and ``D_t >= 0``, from ``D_0 = 0``, in units (T,)."""
     R = model.returns(term.path)
     down = model.cp.Variable(len(R), nonneg=True)

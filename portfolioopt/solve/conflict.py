@@ -161,7 +161,7 @@ def _move(elastic: Elastic, name: str, kept: BoolArray) -> Move:
         place = side.group, side.line
         change[place] = change.get(place, 0.0) + (-violation[j] if side.lower else violation[j])
     groups = elastic.compiled.lines
-    limits = np.array([groups[g].limit[i] for g, i in change])
+    limits = np.array([groups[g].limit[i] - groups[g].centre for g, i in change])
     return Move(
         name,
         tuple(groups[g].names[i] for g, i in change),
@@ -266,7 +266,7 @@ def _measured(group: Lines) -> str:
 
 
 def _detail(group: Lines, lines: tuple[int, ...]) -> str:
-    limits = group.limit[list(lines)]
+    limits = group.limit[list(lines)] - group.centre
     if len(lines) == 1:
         return f"{group.names[lines[0]]} {group.sense} {limits[0]:.6g}"
     low, high = float(limits.min()), float(limits.max())

@@ -16,8 +16,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from portfolioopt.problem import Compiled, ConditionalDrawdown
-from portfolioopt.problem.curved import CurvedTerm
+from portfolioopt.problem import Compiled
+from portfolioopt.problem.curved import CurvedTerm, Drawdown
 from portfolioopt_kernels import STALLED, HingeProgram, Settings, Solution, exchange
 
 from .certificate import dual_bound
@@ -81,7 +81,7 @@ class _Search:
         self.scales = np.array([curve.scale for curve in compiled.curves])
         self.row_sizes = np.abs(compiled.program.rows).max(axis=1, initial=0.0)
         self.row_sizes = np.where(self.row_sizes > 0, self.row_sizes, 1.0)
-        self.paths = any(isinstance(term, ConditionalDrawdown) for term in self.terms)
+        self.paths = any(isinstance(term, Drawdown) for term in self.terms)
         self.smooth = any(isinstance(term, CurvedTerm) and term.smooth for term in self.terms)
         costly = self.p.linear[self.columns] > 0
         self.weighed = [bool(c and t.smooth) for c, t in zip(costly, self.terms, strict=True)]  # type: ignore[attr-defined]

@@ -110,7 +110,7 @@ def optimize(
     else:
         search.consider(by_vertices(problem.compiled, search.aim, max_iterations, guess), "vertex descent")
     if not search.certified:
-        diagnosis = diagnose(problem)
+        diagnosis = diagnose(problem, search.columns)
         if diagnosis is not None:
             return _failed(problem, diagnosis, search.timings(start), raise_on_failure, search.iterations)
         others = (
@@ -154,8 +154,10 @@ def _by_branching(
     found = solve_mixed_integer(problem.compiled, gap=search.tolerance, time_limit=time_limit, guess=guess)
     if found.attempt is None or found.fixed is None:
         if found.status == "infeasible":
-            conflict = integer_conflict(problem)
-            verdict = Diagnosis(Status.infeasible, found.message, conflict)
+            # what clashes without counting says more: how far it would have to move
+            verdict = diagnose(problem)
+            if verdict is None or verdict.status is not Status.infeasible:
+                verdict = Diagnosis(Status.infeasible, found.message, integer_conflict(problem))
             return _failed(problem, verdict, search.timings(start), raise_on_failure)
         result = Result(problem, Status.stalled, found.message, search.timings(start), engine="branch and bound")
         if raise_on_failure:
@@ -259,6 +261,12 @@ class _Search:
         return worst if np.isfinite(worst) else np.inf
 
     @property
+    def columns(self) -> np.ndarray:
+        """Where the search is."""
+        assert self._best is not None
+        return self._best[1]
+
+    @property
     def certified(self) -> bool:
         """Whether the best attempt is good enough."""
         return self._best is not None and self._merit(self._best[2].certificate) <= 1.0
@@ -334,6 +342,9 @@ def _failed(
         timings,
         iterations=iterations,
         conflict=diagnosis.conflict,
+        relaxations=diagnosis.relaxations,
+        nearest=diagnosis.nearest,
+        direction=diagnosis.direction,
     )
     if not raise_on_failure:
         return result
@@ -341,5 +352,11 @@ def _failed(
     if diagnosis.status is Status.unbounded:
         error = UnboundedError(diagnosis.message, result=result, direction=diagnosis.direction)
     else:
-        error = InfeasibleError(diagnosis.message, result=result, conflict=diagnosis.conflict)
+        error = InfeasibleError(
+            diagnosis.message,
+            result=result,
+            conflict=diagnosis.conflict,
+            relaxations=diagnosis.relaxations,
+            nearest=diagnosis.nearest,
+        )
     raise error

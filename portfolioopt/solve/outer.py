@@ -200,11 +200,13 @@ class Outer:
         precise = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
         bounds = np.column_stack([low, high])
         # the simplex method crawls where many scenarios are tied, and at this precision cycles now and then
-        steps = {"maxiter": 1000 + 5 * sum(matrix.shape)}
+        steps = {"maxiter": 1000 + 5 * (len(right) + self._width)}
         tries = [("highs-ds", precise | steps), ("highs-ipm", precise), ("highs-ds", {})]
-        for method, options in tries if len(values) < SMALL else tries[1:]:
+        tries = iter(tries if len(values) < SMALL else tries[1:])
+        while True:
+            method, options = next(tries)
             outcome = linprog(c, A_ub=matrix, b_ub=right, bounds=bounds, method=method, options=options)
-            if outcome.status in (0, 2):
+            if outcome.status in (0, 2) or not options:
                 break
         if outcome.x is None:
             proven = outcome.status == 2

@@ -112,7 +112,7 @@ def solve_with_paths(compiled: Compiled, program: HingeProgram) -> PathSolution 
     rows_so_far = 0
     for number, curve in enumerate(compiled.curves):
         term = curve.measure
-        if not isinstance(term, ConditionalDrawdown):
+        if not isinstance(term, ConditionalDrawdown | MaxDrawdown):
             continue
         chosen = compiled.scenarios if term.path is None else term.path
         returns = np.asarray(chosen.source.rows(np.arange(chosen.n_scenarios)))

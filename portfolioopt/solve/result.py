@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import enum
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from portfolioopt.errors import InputError
 from portfolioopt.problem import Compiled, Lines, Problem, Ratio
-from portfolioopt.problem.terms import View
+from portfolioopt.problem.lowering import Canvas
+from portfolioopt.problem.terms import Expression, View
 from portfolioopt.scenarios import tail
 
 from .basis import Basis
@@ -52,12 +53,15 @@ class Result:
         "certificate",
         "columns",
         "conflict",
+        "direction",
         "engine",
         "iterations",
         "message",
+        "nearest",
         "passes",
         "problem",
         "ratio",
+        "relaxations",
         "status",
         "timings",
         "weights",
@@ -76,6 +80,9 @@ class Result:
         passes: float = 0.0,
         basis: Basis | None = None,
         conflict: tuple[str, ...] = (),
+        relaxations: pd.DataFrame | None = None,
+        nearest: pd.Series | None = None,
+        direction: pd.Series | None = None,
         engine: str = "",
     ) -> None:
         self.problem = problem
@@ -103,6 +110,14 @@ class Result:
         """The ratio that was maximised, if it was one; the objective and the certificate are about it."""
         self.conflict = conflict
         """Names of constraints that contradict each other, where the problem is infeasible."""
+        self.relaxations = relaxations
+        """Where the problem is infeasible: for each constraint of the conflict, the least move of its limits with which
+        the others hold. A row for each line that moves (index): constraint, sense, limit, needed, change, and whether
+        that is enough or other limits clash as well."""
+        self.nearest = nearest
+        """Where the problem is infeasible: weights with the least total violation, each limit in its own unit."""
+        self.direction = direction
+        """Where the problem is unbounded: the change of weights that can go on for ever."""
         self._evaluation = evaluation
 
     # -- numbers -------------------------------------------------------------------------------------------------
@@ -128,12 +143,28 @@ class Result:
 
     @property
     def risk(self) -> pd.DataFrame:
-        """Value-at-risk and CVaR of the loss, by confidence level the problem mentions, as fractions of NAV."""
+        """Value-at-risk and CVaR of the loss as fractions of NAV, by confidence level; 0.95 if the problem has none."""
         tails = self._require().tails
+        if not tails:
+            scenarios = self.problem.scenarios
+            losses = scenarios.source.losses(self._weights_array())
+            tails = {0.95: tail(losses, scenarios.probabilities, 0.95)}
         return pd.DataFrame(
             {"var": [t.var for t in tails.values()], "cvar": [t.cvar for t in tails.values()]},
             index=pd.Index(list(tails), name="beta", dtype=float),
         )
+
+    def value(self, measure: Expression) -> float:
+        """Any measure, or sum of measures, at the weights: ``result.value(MaxDrawdown())``, in units of the measure."""
+        if not isinstance(measure, Expression):
+            raise InputError(f"value takes a measure such as CVaR(0.95), was given {measure!r}")
+        compiled = self.problem.compiled
+        view = compiled.view(self._weights_array())
+        for _, term in measure.parts:
+            if term.trades and compiled.holdings is None:
+                raise InputError(f"{term!r} looks at trades, and the problem has no holdings; pass holdings= to it")
+            term.shape(Canvas(compiled.scenarios, compiled.holdings))  # refuses labels and sizes that do not match
+        return float(sum(coefficient * term.value(view) for coefficient, term in measure.parts))
 
     @property
     def expected_return(self) -> float:
@@ -159,10 +190,7 @@ class Result:
         evaluation = self._require()
         compiled = self.problem.compiled
         view = compiled.view(self._weights_array())
-        frames = [
-            _line_frame(compiled, view, group, value, evaluation.multipliers)
-            for group, value in zip(compiled.lines, evaluation.line_values, strict=True)
-        ]
+        frames = _line_frames(compiled, view, evaluation)
         columns = ["name", "constraint", "sense", "value", "limit", "slack", "binding", "shadow_price"]
         if not frames:
             return pd.DataFrame(columns=columns)
@@ -285,22 +313,30 @@ class Result:
         return self.weights.to_numpy(dtype=np.float64)
 
 
-def _line_frame(
-    compiled: Compiled, view: View, group: Lines, value: np.ndarray, multipliers: Multipliers
-) -> pd.DataFrame:
+def _line_frames(compiled: Compiled, view: View, evaluation: Evaluation) -> list[pd.DataFrame]:
+    """The report on each group of lines."""
+    multipliers = evaluation.multipliers
+    frames = []
+    for group, value in zip(compiled.lines, evaluation.line_values, strict=True):
+        price, multipliers = prices(compiled, group, multipliers)
+        frames.append(_line_frame(compiled, view, group, value, price))
+    return frames
+
+
+def _line_frame(compiled: Compiled, view: View, group: Lines, value: np.ndarray, price: np.ndarray) -> pd.DataFrame:
     difference = value - group.limit
     slack = -np.abs(difference) if group.sense == "==" else -difference if group.sense == "<=" else difference
     slack = slack + 0.0  # no negative zeros in a report
     size = line_sizes(compiled, view, group)
     binding = (slack <= BINDING * size) | (group.sense == "==")
-    price = np.where(binding, prices(compiled, group, multipliers), 0.0)
+    price = np.where(binding, price, 0.0)
     return pd.DataFrame(
         {
             "name": group.names,
             "constraint": group.constraint,
             "sense": group.sense,
-            "value": value,
-            "limit": group.limit,
+            "value": value - group.centre,
+            "limit": group.limit - group.centre,
             "slack": slack,
             "binding": binding,
             "shadow_price": _DESK * price,
@@ -312,36 +348,48 @@ def binding_prices(compiled: Compiled, evaluation: Evaluation, weights: np.ndarr
     """Shadow price of every binding line, in basis points of the objective per percentage point of limit."""
     view = compiled.view(weights)
     found: dict[str, float] = {}
-    for group, value in zip(compiled.lines, evaluation.line_values, strict=True):
-        frame = _line_frame(compiled, view, group, value, evaluation.multipliers)
+    for frame in _line_frames(compiled, view, evaluation):
         bound = frame["binding"].to_numpy()
         found |= dict(zip(frame["name"][bound], frame["shadow_price"][bound], strict=True))
     return found
 
 
-def prices(compiled: Compiled, group: Lines, m: Multipliers) -> np.ndarray:
-    """Gain of the maximised objective per unit of a looser limit; of a higher one for equalities."""
+def prices(compiled: Compiled, group: Lines, m: Multipliers) -> tuple[np.ndarray, Multipliers]:
+    """Gain of the maximised objective per unit of a looser limit; of a higher one for equalities.
+
+    Also the multipliers without what was given to bounds: of two equal bounds on an asset, the first has the price.
+    """
     p, i = compiled.program, group.index
     if not group.scale:  # a limit of zero, which is kept as bounds
-        return np.zeros(len(i))
+        return np.zeros(len(i)), m
     match group.kind:
         case "row" if group.measure is not None:
-            return group.scale * np.maximum(m.row[i], 0.0)
+            return group.scale * np.maximum(m.row[i], 0.0), m
         case "row":
             y = m.row[i]
-            return y if group.sense == "==" else np.maximum(y, 0.0) if group.sense == "<=" else np.maximum(-y, 0.0)
+            return (y if group.sense == "==" else np.maximum(y if group.sense == "<=" else -y, 0.0)), m
+        case "weight" if group.sense == ">=":
+            price, left = _taken(m.lower, i, p.lower[i] == group.limit)
+            return price, replace(m, lower=left)
         case "weight":
-            price, bound = (m.lower, p.lower) if group.sense == ">=" else (m.upper, p.upper)
-            return np.where(bound[i] == group.limit, price[i], 0.0)
+            price, left = _taken(m.upper, i, p.upper[i] == group.limit)
+            return price, replace(m, upper=left)
         case "trade":
             assert compiled.holdings is not None
             held = compiled.holdings[i]
-            above = np.where(p.upper[i] == held + group.limit, m.upper[i], 0.0)
-            below = np.where(p.lower[i] == held - group.limit, m.lower[i], 0.0)
-            return above + below
+            above, upper = _taken(m.upper, i, p.upper[i] == held + group.limit)
+            below, lower = _taken(m.lower, i, p.lower[i] == held - group.limit)
+            return above + below, replace(m, lower=lower, upper=upper)
         case "cvar":
-            return group.scale * m.cvar_cap[i]
+            return group.scale * m.cvar_cap[i], m
         case "l1":
-            return group.scale * m.l1_cap[i]
+            return group.scale * m.l1_cap[i], m
         case "integer":
-            return np.zeros(len(i))
+            return np.zeros(len(i)), m
+
+
+def _taken(prices: np.ndarray, index: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Some of the prices of bounds, and what is left of them all."""
+    left = prices.copy()
+    left[index[which]] = 0.0
+    return np.where(which, prices[index], 0.0), left
