@@ -73,7 +73,7 @@ def test_limits_around_a_benchmark_are_shown_around_it() -> None:
 def test_of_two_equal_bounds_one_has_the_price() -> None:
     limits = [po.Budget(), po.Bounds(0.0, 0.4), po.Bounds(-1.0, 0.4, name="Again")]
     tables = [
-        po.optimize(po.Problem(DATA, po.ExpectedReturn() - 0.1 * po.CVaR(0.9), chosen)).constraints
+        po.optimize(po.Problem(DATA, po.ExpectedReturn() - 0.02 * po.CVaR(0.9), chosen)).constraints
         for chosen in (limits, limits[:2])
     ]
     both, once = (table[table["sense"] == "<="].groupby("constraint")["shadow_price"].sum() for table in tables)
