@@ -447,17 +447,18 @@ class EntropicVaR(CurvedTerm):
 
 def entropic_tail(losses: FloatArray, probabilities: FloatArray, beta: float) -> tuple[float, FloatArray, float]:
     """Entropic value-at-risk, the measure of relative entropy at most -ln(1-beta) that attains it (S,), and 1/z."""
-    top, spread_ = float(losses.max()), float(np.ptp(losses))
-    mass = float(probabilities[losses >= top].sum())
+    possible = np.where(probabilities > 0, losses, losses[probabilities > 0].min())
+    top, spread_ = float(possible.max()), float(np.ptp(possible))
+    mass = float(probabilities[possible >= top].sum())
     limit = -np.log1p(-beta)
     if spread_ == 0.0 or mass >= 1.0 - beta:
-        return top, np.where(losses >= top, probabilities / mass, 0.0), np.inf
+        return top, np.where(possible >= top, probabilities / mass, 0.0), np.inf
 
     def tilt(inverse: float) -> tuple[FloatArray, float, float]:
-        weight = probabilities * np.exp(np.maximum((losses - top) * inverse, -745.0))
+        weight = probabilities * np.exp(np.maximum((possible - top) * inverse, -745.0))
         total = float(weight.sum())
         q = weight / total
-        entropy = float(q @ (losses - top)) * inverse - np.log(total)
+        entropy = float(q @ (possible - top)) * inverse - np.log(total)
         return q, entropy, total
 
     # the entropy of the tilted measure grows with 1/z; bisection on its logarithm, where it equals the limit

@@ -51,9 +51,17 @@ class Line:
         scaled = self.excess / self.size
         return scaled == 0 if self.equal else scaled <= 0
 
-    def violation(self, cp: Any) -> Any:
-        """Sum of what is over the limit."""
-        return cp.sum(cp.abs(self.excess) if self.equal else cp.pos(self.excess))
+    def violation(self, model: Model) -> Any:
+        """Sum of what is over the limit.
+
+        As a variable of its own: from `cp.pos` and `cp.abs` cvxpy 1.9 derives bounds that are wrong where a zero
+        coefficient meets a weight without bounds, and solvers that take bounds then cut off the optimum.
+        """
+        over = model.cp.Variable(self.excess.shape, nonneg=True)
+        model.rules.append(self.excess <= over)
+        if self.equal:
+            model.rules.append(-self.excess <= over)
+        return model.cp.sum(over)
 
 
 def constrain(constraints: tuple[Constraint, ...], model: Model) -> tuple[list[Any], Any]:
@@ -62,7 +70,7 @@ def constrain(constraints: tuple[Constraint, ...], model: Model) -> tuple[list[A
     price = model.cp.Constant(0.0)
     for c in constraints:
         if isinstance(c, Soft):
-            broken = (line.violation(model.cp) for line in lines(c.constraint, model))
+            broken = (line.violation(model) for line in lines(c.constraint, model))
             price = price + c.penalty * sum(broken, model.cp.Constant(0.0))
         elif isinstance(c, MaxHoldings | MinPosition | MinTrade | RoundLots):
             hard += whole(c, model, *_box(constraints, model))

@@ -53,8 +53,13 @@ class _Point:
 
     columns: FloatArray
     objective: float  # minimised, constant left out
-    excess: float  # sum of what rows and caps are violated by
+    over: FloatArray  # what rows and caps are violated by (C + M + A,)
     size: float
+
+    @property
+    def excess(self) -> float:
+        """Sum of all violations."""
+        return float(self.over.sum())
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class _Search:
         self.weighed = [bool(c and t.smooth) for c, t in zip(costly, self.terms, strict=True)]  # type: ignore[attr-defined]
         self.cuts: list[_Cut] = []
         self.multiplier = np.maximum(self.p.linear[self.columns], 0.0)
-        self.penalty = 0.0
+        self.penalty = np.zeros(sum(self.p.shape[2:]))  # per unit of each violation
         self.iterations = 0
         self.passes = self.compile_seconds = self.solve_seconds = 0.0
         self.guess: Guess | None = None
@@ -146,16 +151,19 @@ class _Search:
         parts = np.concatenate([p.linear * x, p.cvar_weight * blocks, p.l1_weight * l1])
         activity = p.rows @ x
         rows = np.maximum(activity - p.row_upper, p.row_lower - activity) / self.row_sizes
-        over = [rows, blocks - p.cvar_cap, l1 - p.l1_cap]
-        excess = float(sum(np.maximum(part[np.isfinite(part)], 0.0).sum() for part in over))
+        over = np.maximum(np.concatenate([rows, blocks - p.cvar_cap, l1 - p.l1_cap]), 0.0)
         size = max(abs(float(parts.sum())), float(np.abs(parts).max(initial=0.0)))
-        return _Point(x, float(parts.sum()), excess, size)
+        return _Point(x, float(parts.sum()), over, size)
 
     def _floors(self) -> FloatArray:
         return np.array([curve.floor for curve in self.compiled.curves])
 
     def merit(self, point: _Point) -> float:
-        return point.objective + self.penalty * point.excess
+        return point.objective + self.owed(point)
+
+    def owed(self, point: _Point) -> float:
+        """What the violations of a point are charged."""
+        return float(self.penalty @ point.over)
 
     def bend(self, x: FloatArray) -> FloatArray | None:
         """Second derivative of the Lagrangian over the columns (n, n); None where nothing bends."""
@@ -225,11 +233,8 @@ class _Search:
         found = solve_with_paths(self.compiled, program)
         if found is None:
             return None
-        view = self.compiled.view(found.columns)
         for number, gradient in found.gradients.items():
-            along, value = float(gradient @ view.weights), self.terms[number].value(view) / self.scales[number]
-            if along > 0 and value > 0:
-                self.cuts.append(_Cut(number, gradient * (value / along), 0.0))
+            self.cuts.append(_Cut(number, gradient / self.scales[number], 0.0))
         return found.columns
 
     def _learn(self, solution: Solution) -> None:
@@ -241,13 +246,10 @@ class _Search:
         price = price + (p.l1_weight + solution.l1_cap_dual) @ p.l1_linear
         price = np.maximum(price[self.columns], 0.0)
         self.multiplier = price
-        dear = max(
-            float(np.abs(solution.row_dual[:first] * self.row_sizes).max(initial=0.0)),
-            float(solution.cvar_cap_dual.max(initial=0.0)),
-            float(solution.l1_cap_dual.max(initial=0.0)),
-            float(price.max(initial=0.0)),
-        )
-        self.penalty = max(1.5 * dear, 0.3 * self.penalty)
+        caps = [solution.cvar_cap_dual, solution.l1_cap_dual]
+        dear = np.concatenate([np.abs(solution.row_dual[:first] * self.row_sizes), *caps])
+        # each violation by its own price: a common one would let the dearest hold up steps along all others
+        self.penalty = np.maximum(1.5 * dear, 0.5 * (self.penalty + dear))
 
     def vertex(self, low: FloatArray | None = None, high: FloatArray | None = None) -> tuple[Attempt, Compiled]:
         """The optimal vertex of all tangents, within a box if one is given."""
@@ -302,7 +304,7 @@ def by_tangents(compiled: Compiled, gap: float, tolerance: float, limit: int, gu
 
         target = search.exact() if search.paths else None
         if target is not None and (trial := search.judge(target)) is not None:
-            search.penalty = max(search.penalty, 1.0)
+            search.penalty = np.maximum(search.penalty, 1.0)
             if search.merit(trial) < search.merit(centre):
                 centre = trial
         if search.smooth:
@@ -333,7 +335,7 @@ def by_tangents(compiled: Compiled, gap: float, tolerance: float, limit: int, gu
                 continue
             if best is None or proof.bound > best.bound:
                 best = proof
-            if centre.objective - best.bound <= 0.1 * tolerance * centre.size + search.penalty * centre.excess:
+            if centre.objective - best.bound <= 0.1 * tolerance * centre.size + search.owed(centre):
                 centre = _within(search, centre, best.bound + 0.5 * tolerance * centre.size)
                 if centre.excess <= 1e-9 and centre.objective - best.bound <= 0.5 * tolerance * centre.size:
                     done = True

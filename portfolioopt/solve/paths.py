@@ -2,9 +2,10 @@ r"""Drawdowns exactly: a linear program with a running peak for every period, fo
 
 With :math:`C_t = C_{t-1} + r_t'w` and peaks :math:`m_t \ge m_{t-1},\, m_t \ge C_t`, drawdowns are
 :math:`m_t - C_t`, and their tail mean or maximum is linear in variables that a linear program minimises over (Chekhlov,
-Uryasev & Zabarankin, 2005). A drawdown measure is positively homogeneous in w, so the multipliers :math:`\pi_t` of the
-equations for C give a tangent without a constant, :math:`f(w) \ge \sum_t \pi_t r_t'w`, and just that which supports
-the optimum.
+Uryasev & Zabarankin, 2005). Any tail distribution q over periods, carried back to earlier peaks by a flow
+:math:`W_t \ge 0` through period t with :math:`W_t \le W_{t+1} + q_t`, gives a tangent without a constant,
+:math:`f(w) \ge -\sum_t W_t r_t'w`. The multipliers of the linear program are such a pair to rounding, just that which
+supports the optimum; they are made one exactly before use, so that the tangent holds whatever they were.
 """
 
 from __future__ import annotations
@@ -23,10 +24,7 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PathSolution:
-    """Columns of the optimum, and the sum of steps under the multipliers (N,) by the number of the curve.
-
-    The latter is a positive multiple of the gradient, or zero where the measure has no price.
-    """
+    """Columns of the optimum, and gradients (N,) by the number of the curve, where the measure has a price."""
 
     columns: FloatArray
     gradients: dict[int, FloatArray]
@@ -70,11 +68,12 @@ def solve_with_paths(compiled: Compiled, program: HingeProgram) -> PathSolution 
     right: list[FloatArray] = []
     equations: list[Any] = []
 
-    def put(parts: list[tuple[Any, Any]], limit: FloatArray, into: list[Any]) -> None:
-        """Rows from pieces: (columns, matrix)."""
+    def put(parts: list[tuple[Any, Any]], limit: FloatArray, into: list[Any]) -> int:
+        """Rows from pieces: (columns, matrix). Returns the number of the first of them, if they are inequalities."""
         into.append(parts)
         if into is inequalities:
             right.append(limit)
+        return sum(map(len, right)) - len(limit)
 
     for low, high, row in zip(p.row_lower, p.row_upper, p.rows, strict=True):
         if np.isfinite(high):
@@ -108,7 +107,7 @@ def solve_with_paths(compiled: Compiled, program: HingeProgram) -> PathSolution 
             pieces = [(np.arange(n), p.l1_linear[b][None]), (d, p.l1_rate[b, used][None])]
             put(pieces, np.array([p.l1_cap[b]]), inequalities)
 
-    paths: dict[int, tuple[int, FloatArray]] = {}  # by curve: first equation, returns
+    paths: dict[int, tuple[int, int, float, FloatArray]] = {}  # first equation, first tail row, largest q, returns
     rows_so_far = 0
     for number, curve in enumerate(compiled.curves):
         term = curve.measure
@@ -127,16 +126,17 @@ def solve_with_paths(compiled: Compiled, program: HingeProgram) -> PathSolution 
         u = np.array([curve.column])
         if isinstance(term, MaxDrawdown):
             sides = [(peak, _eye(count)), (c, _eye(count, -1.0)), (u, csr_array(np.full((count, 1), -curve.scale)))]
-            put(sides, np.zeros(count), inequalities)
+            tails, most = put(sides, np.zeros(count), inequalities), 1.0
         else:
             alpha = lp.add(1, -np.inf if term.beta else 0.0, np.inf if term.beta else 0.0)
             excess = lp.add(count, 0.0, np.inf)
             cost += [np.zeros(1), np.zeros(count)]
             sides = [(peak, _eye(count)), (c, _eye(count, -1.0)), (alpha, csr_array(-np.ones((count, 1))))]
-            put([*sides, (excess, _eye(count, -1.0))], np.zeros(count), inequalities)
-            share = np.full((1, count), 1.0 / (count * (1.0 - term.beta)))
+            tails = put([*sides, (excess, _eye(count, -1.0))], np.zeros(count), inequalities)
+            most = 1.0 / (count * (1.0 - term.beta))
+            share = np.full((1, count), most)
             put([(alpha, np.ones((1, 1))), (excess, share), (u, np.array([[-curve.scale]]))], np.zeros(1), inequalities)
-        paths[number] = rows_so_far, returns
+        paths[number] = rows_so_far, tails, most, returns
         rows_so_far += count
 
     width = lp.columns
@@ -167,10 +167,32 @@ def solve_with_paths(compiled: Compiled, program: HingeProgram) -> PathSolution 
     if outcome.x is None or outcome.status != 0:
         return None
     gradients: dict[int, FloatArray] = {}
-    price = np.asarray(outcome.eqlin.marginals)
-    for number, (first, returns) in paths.items():
-        gradients[number] = price[first : first + len(returns)] @ returns
+    for number, (first, tails, most, returns) in paths.items():
+        within = slice(tails, tails + len(returns)), slice(first, first + len(returns))
+        flow = _flow(-outcome.ineqlin.marginals[within[0]], np.abs(outcome.eqlin.marginals[within[1]]), most)
+        if flow is not None:
+            gradients[number] = -flow @ returns
     return PathSolution(np.asarray(outcome.x[:n]), gradients)
+
+
+def _flow(tail: FloatArray, flow: FloatArray, most: float) -> FloatArray | None:
+    """A flow W (T,) of a tail distribution with at most so much in a period, near to multipliers of both.
+
+    None where they are too small to tell anything.
+    """
+    q = np.maximum(tail, 0.0)
+    total = float(q.sum())
+    if total <= 1e-9 or not np.isfinite(flow).all():
+        return None
+    q, flow = np.minimum(q / total, most), np.maximum(flow / total, 0.0)
+    room = most - q
+    missing = 1.0 - float(q.sum())  # spread over what has room; no flow comes from there, which is allowed
+    if missing > 0.0:
+        q = q + room * min(missing / float(room.sum()), 1.0)
+    after = 0.0
+    for t in range(len(q) - 1, -1, -1):
+        flow[t] = after = min(float(flow[t]), after + float(q[t]))
+    return flow
 
 
 def _eye(count: int, value: float = 1.0) -> Any:
