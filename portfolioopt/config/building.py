@@ -12,6 +12,7 @@ from typing import Final
 
 import pandas as pd
 
+from portfolioopt import problem as problem_language
 from portfolioopt.data import sample_prices, sample_sectors, simple_returns
 from portfolioopt.errors import ConfigError, InputError, unknown_names
 from portfolioopt.labels import PerAsset
@@ -22,6 +23,11 @@ from portfolioopt.problem import (
     CVaRLimit,
     ExpectedReturn,
     GroupLimit,
+    Limit,
+    LinearLimit,
+    MaxHoldings,
+    MinPosition,
+    MinTrade,
     Problem,
     ProportionalCost,
     ReturnTarget,
@@ -29,7 +35,7 @@ from portfolioopt.problem import (
     Turnover,
 )
 from portfolioopt.problem.constraints import Constraint
-from portfolioopt.problem.terms import Expression
+from portfolioopt.problem.terms import Expression, Term
 from portfolioopt.scenarios import ScenarioSet, block_bootstrap, historical
 
 from .model import OTHERS, Config, GroupConfig, Key
@@ -246,6 +252,9 @@ def _objective(config: Config, assets: pd.Index) -> Expression:
     for i, risk in enumerate(wanted.cvar):
         with _located(config, "objective", "cvar", i, "beta"):
             terms.append(-risk.weight * CVaR(risk.beta))
+    for i, risk in enumerate(wanted.risks):
+        with _located(config, "objective", "risks", i):
+            terms.append(-risk.weight * _measure(risk.measure, risk.beta))
     if wanted.cost_bps is not None:
         with _located(config, "objective", "cost_bps"):
             terms.append(-ProportionalCost(_spread(wanted.cost_bps, assets)))
@@ -295,7 +304,31 @@ def _constraints(
         with _located(config, "constraints", "cvar_limits", i):
             limit = CVaRLimit(c.beta, c.limit, unit_check=c.unit_check, name=c.name or "")
             add(limit, "cvar_limits", i)
+    for i, c in enumerate(wanted.risk_limits):
+        with _located(config, "constraints", "risk_limits", i):
+            limit = Limit(_measure(c.measure, c.beta), upper=c.limit, unit_check=c.unit_check, name=c.name or "")
+            add(limit, "risk_limits", i)
+    for i, c in enumerate(wanted.linear):
+        with _located(config, "constraints", "linear", i):
+            # classifications side by side; a label that two of them have is then refused where it is named
+            sides = {j: own.reindex(assets) for j, own in enumerate(labels)}
+            add(LinearLimit(c.text, pd.DataFrame(sides) if sides else None, name=c.name or c.text), "linear", i)
+    if (c := wanted.max_holdings) is not None:
+        with _located(config, "constraints", "max_holdings"):
+            add(MaxHoldings(c.count, name=c.name or "MaxHoldings"), "max_holdings")
+    if (c := wanted.min_position) is not None:
+        with _located(config, "constraints", "min_position"):
+            add(MinPosition(_spread(c.size, assets), name=c.name or "MinPosition"), "min_position")
+    if (c := wanted.min_trade) is not None:
+        with _located(config, "constraints", "min_trade"):
+            add(MinTrade(_spread(c.size, assets), name=c.name or "MinTrade"), "min_trade")
     return made, places
+
+
+def _measure(name: str, beta: float | None) -> Term:
+    """A measure of the library by its name."""
+    made = getattr(problem_language, name)
+    return made() if beta is None else made(beta)
 
 
 def _holdings(config: Config, assets: pd.Index) -> pd.Series | None:
@@ -329,11 +362,14 @@ def _by_label(value: float | dict[str, float] | None, labels: pd.Series) -> dict
 def _by_asset(config: Config) -> Iterator[tuple[dict[str, float], tuple[Key, ...]]]:
     """Every mapping from asset to number in the configuration, and where it stands."""
     bounds, trade_limit = config.constraints.bounds, config.constraints.trade_limit
+    position, trade = config.constraints.min_position, config.constraints.min_trade
     entries: list[tuple[object, tuple[Key, ...]]] = [
         (config.objective.cost_bps, ("objective", "cost_bps")),
         (None if bounds is None else bounds.lower, ("constraints", "bounds", "lower")),
         (None if bounds is None else bounds.upper, ("constraints", "bounds", "upper")),
         (None if trade_limit is None else trade_limit.limit, ("constraints", "trade_limit", "limit")),
+        (None if position is None else position.size, ("constraints", "min_position", "size")),
+        (None if trade is None else trade.size, ("constraints", "min_trade", "size")),
         (config.holdings, ("holdings",)),
     ]
     for mapping, place in entries:

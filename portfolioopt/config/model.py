@@ -104,6 +104,34 @@ def _shown(value: object) -> str:
     return "a section" if isinstance(value, Mapping) else repr(value)
 
 
+RISKS: Final = (
+    "ConditionalDrawdown",
+    "CVaR",
+    "EntropicVaR",
+    "MaxDrawdown",
+    "MeanAbsoluteDeviation",
+    "SemiDeviation",
+    "Variance",
+    "Volatility",
+    "WorstLoss",
+)
+EXPOSURES: Final = ("GrossExposure", "LongExposure", "NetExposure", "ShortExposure")
+LEVELLED: Final = ("ConditionalDrawdown", "CVaR", "EntropicVaR")
+
+
+def _one_of(value: object, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise complaint(str(unknown_names("measure", [value], known)))
+    return str(value)
+
+
+def _check_level(measure: str, beta: float | None) -> None:
+    if (beta is None) == (measure in LEVELLED):
+        wanted = "is missing: the measure has a level, such as 0.95" if beta is None else f"means nothing to {measure}"
+        raise complaint(wanted, "beta")
+
+
+Risk = Annotated[str, BeforeValidator(lambda value: _one_of(value, RISKS))]
 Number = Annotated[float, BeforeValidator(lambda value: _number(value, "the value"))]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Day = Annotated[datetime.date, BeforeValidator(_date)]
@@ -203,19 +231,36 @@ class CVaRConfig(Section):
         return self
 
 
+class RiskConfig(Section):
+    """One more term of the objective: ``- weight * measure``, over the scenarios of the run."""
+
+    measure: Risk
+    weight: Number
+    beta: Number | None = None
+    """Level of a measure that has one."""
+
+    @model_validator(mode="after")
+    def _subtracted(self) -> Self:
+        if self.weight <= 0:
+            raise complaint(f"must be positive, was {self.weight:g}: weight times measure is subtracted", "weight")
+        _check_level(self.measure, self.beta)
+        return self
+
+
 class ObjectiveConfig(Section):
-    """What is maximised: ``expected_return * mean - sum of weight * CVaR - cost``."""
+    """What is maximised: ``expected_return * mean - sum of weight * CVaR - sum of weight * measure - cost``."""
 
     expected_return: Number | None = None
     """Weight of the expected return; left out of the objective where omitted."""
     cvar: Many[CVaRConfig] = ()
+    risks: Many[RiskConfig] = ()
     cost_bps: PerAsset | None = None
     """Cost of trading in basis points of the amount traded: one number, or one per asset."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
-        if self.expected_return is None and not self.cvar and self.cost_bps is None:
-            raise complaint("is empty: give it expected_return, cvar or cost_bps")
+        if self.expected_return is None and not self.cvar and not self.risks and self.cost_bps is None:
+            raise complaint("is empty: give it expected_return, cvar, risks or cost_bps")
         return self
 
 
@@ -290,6 +335,46 @@ class CVaRLimitConfig(Section):
     name: str | None = None
 
 
+class RiskLimitConfig(Section):
+    """``measure <= limit``, over the scenarios of the run."""
+
+    measure: Annotated[str, BeforeValidator(lambda value: _one_of(value, (*RISKS, *EXPOSURES)))]
+    limit: Number
+    beta: Number | None = None
+    """Level of a measure that has one."""
+    unit_check: bool = True
+    name: str | None = None
+
+    @model_validator(mode="after")
+    def _levelled(self) -> Self:
+        _check_level(self.measure, self.beta)
+        return self
+
+
+class LinearConfig(Section):
+    """`portfolioopt.LinearLimit`: a text such as ``Technology - Energy <= 10%``, over assets and labels of groups."""
+
+    _short = "text"
+    text: str
+    name: str | None = None
+
+
+class MaxHoldingsConfig(Section):
+    """`portfolioopt.MaxHoldings`."""
+
+    _short = "count"
+    count: Whole
+    name: str | None = None
+
+
+class SizeConfig(Section):
+    """`portfolioopt.MinPosition` and `portfolioopt.MinTrade`; by asset in the long form."""
+
+    _short = "size"
+    size: PerAsset
+    name: str | None = None
+
+
 class ConstraintsConfig(Section):
     """Limits on the portfolio; what is not named is not limited."""
 
@@ -300,6 +385,11 @@ class ConstraintsConfig(Section):
     trade_limit: TradeLimitConfig | None = None
     return_target: ReturnTargetConfig | None = None
     cvar_limits: Many[CVaRLimitConfig] = ()
+    risk_limits: Many[RiskLimitConfig] = ()
+    linear: Many[LinearConfig] = ()
+    max_holdings: MaxHoldingsConfig | None = None
+    min_position: SizeConfig | None = None
+    min_trade: SizeConfig | None = None
 
 
 class ReportConfig(Section):
@@ -352,6 +442,7 @@ class Config(Section):
                 ("objective", "cost_bps"): self.objective.cost_bps,
                 ("constraints", "turnover"): self.constraints.turnover,
                 ("constraints", "trade_limit"): self.constraints.trade_limit,
+                ("constraints", "min_trade"): self.constraints.min_trade,
             }
             for place, value in users.items():
                 if value is not None:

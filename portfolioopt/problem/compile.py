@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -409,10 +410,14 @@ class _Builder:
         series = labels if isinstance(labels, pd.Series) else pd.Series(dict(labels))  # type: ignore[call-overload]
         if series.index.has_duplicates:
             raise InputError(f"{what}: labels names an asset twice: {some(series.index[series.index.duplicated()])}")
-        missing = self.assets.difference(series.index, sort=False)
-        if len(missing):
-            raise InputError(f"{what}: labels says nothing about {some(missing)}; give every asset a label")
         own = series if series.index is self.assets else series.reindex(self.assets)
+        missing = self.assets[own.isna().to_numpy()]
+        if len(missing):
+            stray = get_close_matches(str(missing[0]), series.index.difference(self.assets).map(str), 1)
+            hint = f" (is {stray[0]!r} meant?)" if stray else ""
+            raise InputError(
+                f"{what}: labels says nothing about {some(missing)}{hint}; give every asset a label, 'none' for example"
+            )
         return own.to_numpy(dtype=object)  # comparing strings of pandas is slow
 
     def check_pair(self, name: str, lower: FloatArray, upper: FloatArray) -> None:

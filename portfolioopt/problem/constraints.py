@@ -161,6 +161,8 @@ class Turnover:
         object.__setattr__(self, "limit", _finite(self.limit, f"{self.name}: limit"))
         if self.limit < 0:
             raise InputError(f"{self.name}: limit must not be negative, was {self.limit:g}")
+        if self.side not in ("both", "buy", "sell"):
+            raise InputError(f"{self.name}: side must be 'both', 'buy' or 'sell', was {self.side!r}")
 
 
 @dataclass(frozen=True, eq=False)

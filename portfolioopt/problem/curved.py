@@ -529,7 +529,8 @@ class ConditionalDrawdown(Drawdown):
     beta
         Level in [0, 1): 0 averages all drawdowns.
     path
-        Scenarios that follow each other in time; the problem's where None, which then need dates in order.
+        Scenarios that follow each other in time; the problem's where None, which then need dates in order. All its
+        periods count alike, whatever their probabilities.
     """
 
     beta: float = 0.95

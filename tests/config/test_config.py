@@ -263,6 +263,14 @@ CASES = {
     "unit of turnover": (BASE.replace("turnover: 0.5", "turnover: 50"), 10, "allows trading 5000% of NAV"),
     "unit of holdings": (BASE.replace("holdings: equal", "holdings: {KO: 1000}"), 11, "divide positions by NAV"),
     "crossed bounds": (BASE.replace("lower: 0", "lower: 0.3"), 9, "lower bound is above the upper one"),
+    "measure": (BASE.replace("  cost_bps", "  risks: [{measure: Volatilty, weight: 1}]\n  cost_bps"), 6,
+                r"'Volatilty' \(did you mean 'Volatility'"),
+    "level": (BASE.replace("  turn", "  risk_limits: [{measure: CVaR, limit: 0.1}]\n  turn"), 10, "has a level"),
+    "no level": (BASE.replace("  turn", "  risk_limits: [{measure: WorstLoss, limit: 1, beta: 0.9}]\n  turn"), 10,
+                 "means nothing to WorstLoss"),
+    "strict limit": (BASE.replace("  turnover", "  linear: [AAPL < 0.1]\n  turnover"), 10, "write <="),
+    "name in a text": (BASE.replace("  turnover", "  linear: [APPL <= 0.1]\n  turnover"), 10, "did you mean 'AAPL'"),
+    "count": (BASE.replace("  turnover", "  max_holdings: 2.5\n  turnover"), 10, "must be a whole number"),
     "horizon": (BASE.replace("horizon: 5", "horizon: 0"), 2, "horizon must be a whole number"),
 }  # fmt: skip
 
@@ -319,6 +327,39 @@ def test_an_asset_that_is_held_is_not_dropped_silently(tmp_path: Path) -> None:
     assert "B is held, but was left out" in str(error)
     sound = text.replace("  B: 0.5\n", "")
     assert list(build_problem(load_config(write(tmp_path, sound))).scenarios.assets) == ["A", "C"]
+
+
+def test_measures_and_limits_of_the_whole_language(tmp_path: Path) -> None:
+    text = BASE.replace(
+        "  cost_bps: 5",
+        "  cost_bps: 5\n  risks:\n    - {measure: Volatility, weight: 0.5}\n"
+        "    - {measure: EntropicVaR, beta: 0.9, weight: 0.1}",
+    ).replace(
+        "  turnover: 0.5",
+        """  turnover: 0.5
+  groups: [{labels: sample sectors, upper: 0.6}]
+  risk_limits:
+    - {measure: WorstLoss, limit: 0.3}
+    - {measure: CVaR, beta: 0.8, limit: 0.1, name: Tail}
+    - {measure: GrossExposure, limit: 1.5}
+  linear:
+    - "'Information Technology' - Energy <= 10%"
+    - {text: AAPL + MSFT >= 0.02, name: Computers}
+  max_holdings: 10
+  min_position: {size: {AAPL: 0.03, others: 0.02}}
+  min_trade: 0.01""",
+    )
+    problem = build_problem(load_config(write(tmp_path, text))).problem
+    assert str(problem.objective) == (
+        "ExpectedReturn() - 2 CVaR(beta=0.9) - 0.5 Volatility() - 0.1 EntropicVaR(beta=0.9) - ProportionalCost(bps=5)"
+    )
+    assert [c.name for c in problem.constraints][4:] == [
+        *("WorstLoss()", "Tail", "GrossExposure()", "'Information Technology' - Energy <= 10%", "Computers"),
+        *("MaxHoldings", "MinPosition", "MinTrade"),
+    ]
+    size = next(c for c in problem.constraints if isinstance(c, po.MinPosition)).size
+    assert isinstance(size, pd.Series)
+    assert (size["AAPL"], size["MSFT"]) == (0.03, 0.02)
 
 
 def test_configurations_made_in_python() -> None:

@@ -18,7 +18,7 @@ import pytest
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide"
 PAGES = sorted(GUIDE.glob("*.md"))
-QUICK = {"index", "certificates", "drawdown", "entropic-and-growth", "variance"}
+QUICK = {"index", "certificates", "definitions", "drawdown", "entropic-and-growth", "variance"}
 BLOCK = re.compile(r"```python\n(?P<code>.*?)```\n(?:\n```text\n(?P<text>.*?)```\n)?", re.DOTALL)
 NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
 ROUNDING = 1e-8  # a number this small may be any other one

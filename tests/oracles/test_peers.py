@@ -287,7 +287,7 @@ def test_a_compounded_drawdown_of_riskfolio() -> None:
     x = m.R @ m.w
     compounded = measures.max_drawdown(measures.get_drawdowns(x, compounded=True))
     assert functions.MDD_Rel(x) == pytest.approx(compounded, rel=1e-10)
-    assert functions.VaR_Hist(x, alpha=BETA - 0.74) == pytest.approx(
+    assert functions.VaR_Hist(x, alpha=1.0 - BETA) == pytest.approx(
         m.scenarios().tail(pd.Series(m.w, ASSETS), BETA).var, rel=1e-12
     )
 

@@ -166,8 +166,9 @@ def test_text_finds_assets_groups_and_what_was_meant() -> None:
 def test_a_group_of_nobody() -> None:
     """A label that no asset carries would be a limit that never binds."""
     refused(lambda: build(po.LinearLimit("Utilities <= 0.3", SECTORS)), "Utilities", error=po.UnknownNameError)
-    missing = SECTORS.where(ASSETS != "XOM")
-    refused(lambda: build(po.LinearLimit("Energy <= 0.3", missing)), "Energy", error=po.UnknownNameError)
+    for missing in (SECTORS.where(ASSETS != "XOM"), SECTORS.rename({"XOM": "XON"})):
+        refused(lambda labels=missing: build(po.LinearLimit("Energy <= 0.3", labels)), "'XOM'", "every asset a label")
+    refused(lambda: build(po.GroupLimit(SECTORS.rename({"XOM": "XON"}), upper={"Tech": 0.3})), "is 'XON' meant?")
 
 
 # -- limits by operators ---------------------------------------------------------------------------------------------
