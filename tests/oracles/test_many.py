@@ -171,7 +171,9 @@ def make(kind: str, size: tuple[int, int], draw: int) -> Case:
             at = float(np.sqrt(anchor @ q @ anchor)) * rng.uniform(1.01, 1.2)
             impact = rng.uniform(0.05, 0.5) * unit
             objective = objective - po.PowerCost(impact)
-            limits.append((po.Volatility(pd.DataFrame(q, assets, assets)) <= at).named("Risk"))
+            limits.append(
+                po.Limit(po.Volatility(pd.DataFrame(q, assets, assets)), upper=at, unit_check=False, name="Risk")
+            )
             rows["Risk"] = lambda line, w: q @ w / np.sqrt(w @ q @ w)
 
             def impact_of(w: FloatArray) -> tuple[FloatArray, list[float]]:
@@ -310,7 +312,7 @@ def test_every_optimum_meets_the_conditions_of_one(kind: str, size: tuple[int, i
         assert result.weights is not None
         assert violated(case, result.weights.to_numpy()) <= 2e-8, draw
         # where something bends, weights worth 1e-6 less than the best have slopes that differ by the root of that
-        most = 1e-4 if kind in CURVED else 2e-6
+        most = 1e-3 if kind in CURVED else 2e-6
         assert missed(case, result) <= most, (draw, FLAWS[draw % len(FLAWS)])
     assert not stalled, "\n".join(stalled)
 
