@@ -48,7 +48,7 @@ LOADED_CELLS = 2_000_000  # returns of a streamed set that may be read into memo
 LEVEL = 10  # a sample of this many bands comes before all scenarios where those are five times as many
 ROUGH = 1e-3  # gap at which the sample is good enough
 FAR, NEAR = 0.5, 0.07  # first radius of the trust region, relative to the largest weight
-PIVOTS = 15  # most pivots of one descent, per asset and block; a quarter of it is plenty
+PIVOTS = 6  # most pivots of one descent, per asset and block; two thirds of it is plenty
 NEWTON_STEPS = 200  # most steps of the interior point
 
 
@@ -111,10 +111,12 @@ def by_vertices(compiled: Compiled, gap: float, limit: int, guess: Guess | None 
     weights = compiled.program.start if guess is None else guess.weights
     cells = CELLS if effort.basis is None else WARM_CELLS
     if m and s > SMALL * size and s * n > cells:
-        found, weights = _Bands(compiled, gap, size, effort, guess).solve()
+        bands = _Bands(compiled, gap, size, effort, guess)
+        found, weights = bands.solve()
         if found is not None:
             return effort.attempt(found)
-        if effort.iterations >= limit:
+        # a band too degenerate for pivots: all scenarios are no better, and the interior point does not mind
+        if effort.iterations >= limit or (bands.lost and s * n > WARM_CELLS):
             return effort.attempt(nothing(compiled, weights, ITERATION_LIMIT))
     if not _fits(compiled):
         return effort.attempt(nothing(compiled, weights, STALLED))
@@ -214,6 +216,7 @@ class _Bands:
         """(solution, or None where the rounds did not settle; best weights)."""
         p, effort = self.p, self.effort
         weights, sizes = self._begin(self.guess)
+        self.lost = False  # whether a descent ran out of pivots
         radius = (NEAR if self.deep else FAR) * max(float(np.abs(weights).max(initial=0.0)), 1e-3)
         keep = np.empty(0, dtype=np.intp) if effort.basis is None else effort.basis.scenarios
         keep = keep[keep >= 0]
@@ -242,6 +245,7 @@ class _Bands:
             banded = self._banded(part, low, high)
             solution = effort.descend(banded, sizes, centre, part.band)
             if int(solution.status) != CONVERGED:
+                self.lost = True
                 return None, centre
             assert effort.basis is not None
             weights = np.clip(solution.weights, low, high)
