@@ -65,7 +65,7 @@ def write(results: Path, docs: Path = DOCS) -> list[Path]:
     pictures: dict[str, list[tuple[str, str]]] = {}
     written: list[Path] = []
     for name, payload in payloads.items():
-        for title, draw in _PICTURES[name]:
+        for title, draw in _PICTURES.get(name, ()):
             figure = draw(payload["records"])
             if figure is not None:
                 path = save_png(figure, images / f"benchmark_{title}.png")
