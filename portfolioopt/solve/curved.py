@@ -29,6 +29,8 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 ROUNDS = 60
 BLOCK = 48  # tangents are added in blocks, so that few shapes are compiled
+HOPELESS = 3  # Newton steps in a row whose model has no feasible point, after which a search may be given up
+BROKEN = 1e-5  # infeasibility of a model from which on it has none
 CLOSE = 1e-4  # relative change of the objective below which the bound is worth its computation
 
 
@@ -38,6 +40,8 @@ class Certified:
 
     attempt: Attempt
     compiled: Compiled
+    hopeless: bool = False
+    """Whether it was given up early, because models that allow too much seemed to allow nothing."""
 
 
 @dataclass
@@ -97,6 +101,7 @@ class _Search:
         self.passes = self.compile_seconds = self.solve_seconds = 0.0
         self.guess: Guess | None = None
         self.last: Solution | None = None  # of the last Newton step
+        self.empty = 0  # Newton steps in a row whose model allows nothing
 
     def tangents(self, x: FloatArray) -> tuple[list[_Cut], FloatArray] | None:
         """Tangents of all curves at x, and the values there; None outside a domain."""
@@ -197,7 +202,9 @@ class _Search:
         steps = int(run.solution.iterations)
         self.iterations += steps
         self.passes += steps
-        if not np.isfinite(run.solution.weights).all():
+        finite = bool(np.isfinite(run.solution.weights).all())
+        self.empty = 0 if finite and float(run.solution.infeasibility) <= BROKEN else self.empty + 1
+        if not finite:
             return None
         self._learn(run.solution)
         self.last = run.solution
@@ -282,8 +289,13 @@ def _tail_sum(losses: FloatArray, density: FloatArray, level: float) -> float:
     return level * t + float(density[beyond] @ (losses[beyond] - t))
 
 
-def by_tangents(compiled: Compiled, gap: float, tolerance: float, limit: int, guess: Guess | None = None) -> Certified:
-    """Solve a problem with curves; the bound of the answer is that of the program returned with it."""
+def by_tangents(
+    compiled: Compiled, gap: float, tolerance: float, limit: int, guess: Guess | None = None, *, patient: bool = True
+) -> Certified:
+    """Solve a problem with curves; the bound of the answer is that of the program returned with it.
+
+    One that is not `patient` gives up where there seems to be nothing to be found.
+    """
     search = _Search(compiled, gap, limit)
     start = compiled.program.start if guess is None else guess.weights
     centre = search.judge(start)
@@ -293,7 +305,7 @@ def by_tangents(compiled: Compiled, gap: float, tolerance: float, limit: int, gu
         return Certified(Attempt(nothing(compiled, start, STALLED), None, 0, 0.0, 0.0, 0.0), compiled)
     radius = 0.5 * max(float(np.abs(centre.columns[: search.n]).max(initial=0.0)), 1e-2)
     best: _Proof | None = None
-    done = False
+    done = hopeless = False
 
     for number in range(ROUNDS):
         found = search.tangents(centre.columns)
@@ -309,6 +321,9 @@ def by_tangents(compiled: Compiled, gap: float, tolerance: float, limit: int, gu
                 centre = trial
         if search.smooth:
             target = search.newton(centre, latest)
+        if search.empty >= HOPELESS and not patient:
+            hopeless = True
+            break
         boxed = target is None
         if target is None:
             low, high = _box(search, centre.columns, radius)
@@ -354,12 +369,14 @@ def by_tangents(compiled: Compiled, gap: float, tolerance: float, limit: int, gu
         if search.iterations >= search.limit:
             break
 
+    if best is None and hopeless:
+        best = _Proof(-np.inf, nothing(compiled, centre.columns, STALLED), compiled, vertex=True)
     if best is None:
         attempt, with_cuts = search.vertex()
         best = _Proof(-np.inf, attempt.solution, with_cuts, vertex=True)
     solution = exchange(best.solution, weights=centre.columns)
     final = Attempt(solution, None, search.iterations, search.passes, search.compile_seconds, search.solve_seconds)
-    return Certified(final, best.compiled)
+    return Certified(final, best.compiled, hopeless)
 
 
 def _within(search: _Search, centre: _Point, most: float) -> _Point:

@@ -27,6 +27,9 @@ VIOLATION_TOLERANCE = 1e-8
 ITERATIONS = 100_000
 
 
+_TANGENTS = "Newton on hinges, bound by tangents"
+
+
 def optimize(
     problem: Problem,
     *,
@@ -105,8 +108,14 @@ def optimize(
     if problem.compiled.integer:
         return _by_branching(problem, search, guess, time_limit, start, raise_on_failure)
     if problem.compiled.curves:
-        found = by_tangents(problem.compiled, search.aim, tolerance, max_iterations, guess)
-        search.consider(found.attempt, "Newton on hinges, bound by tangents", found.compiled)
+        found = by_tangents(problem.compiled, search.aim, tolerance, max_iterations, guess, patient=False)
+        search.consider(found.attempt, _TANGENTS, found.compiled)
+        if found.hopeless and not search.certified:
+            clash = diagnose(problem, search.columns)
+            if clash is not None:
+                return _failed(problem, clash, search.timings(start), raise_on_failure, search.iterations)
+            found = by_tangents(problem.compiled, search.aim, tolerance, max_iterations, guess)
+            search.consider(found.attempt, _TANGENTS, found.compiled)
     else:
         search.consider(by_vertices(problem.compiled, search.aim, max_iterations, guess), "vertex descent")
     if not search.certified:
