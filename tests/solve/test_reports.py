@@ -120,3 +120,24 @@ def test_limits_that_clash_without_counting_say_how_far() -> None:
     with pytest.raises(po.InfeasibleError) as caught:
         po.optimize(po.Problem(DATA, NET, counted))
     assert set(caught.value.conflict) == {"Budget", "Bounds", "MaxHoldings"}
+
+
+def test_a_sweep_of_limits_that_bend_down_to_none() -> None:
+    """Infeasible points say so, the others are what solving them alone gives, and only levels named have tails."""
+    problem = po.Problem(DATA, po.ExpectedReturn(), [*LONG, (po.Volatility() <= 0.02).named("vol")])
+    limits = [0.004, 0.012, 0.02]
+    points = po.sweep(problem, {"vol.upper": limits})
+    assert points.frame["status"].tolist() == ["infeasible", "optimal", "optimal"]
+    alone = po.optimize(problem.replace(constraints=[*LONG, po.Volatility() <= 0.012]))
+    assert points.frame["objective"].iloc[1] == pytest.approx(alone.objective, rel=1e-6)
+    assert not [column for column in points.frame if str(column).startswith("cvar")]
+    with pytest.raises(po.InfeasibleError, match="the smallest Volatility the other constraints allow is") as caught:
+        po.optimize(problem.replace(constraints=[*LONG, po.Volatility() <= 0.004]))
+    covariance = np.cov(RETURNS.to_numpy().T, ddof=0)
+    least = caught.value.relaxations
+    assert least is not None
+    needed = float(least.loc["Volatility()", "needed"])  # type: ignore[arg-type]
+    best = po.optimize(po.Problem(DATA, -po.Variance(), LONG))
+    assert best.weights is not None
+    w = best.weights.to_numpy()
+    assert needed == pytest.approx(float(np.sqrt(w @ covariance @ w)), rel=1e-5)
