@@ -5,6 +5,7 @@
 
 from . import attribution as attribution
 from . import data as data
+from . import estimate as estimate
 from . import rebalance as rebalance
 from . import scenarios as scenarios
 from .errors import ConfigError as ConfigError

@@ -69,6 +69,30 @@ def numbers(values: pd.Series | pd.DataFrame, what: str) -> FloatArray:
         raise InputError(f"{what} must hold numbers, but {error}") from error
 
 
+def checked_number(
+    value: object,
+    what: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
+    """A finite number, at least, above or below something."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must be a number, was {value!r}") from error
+    if not np.isfinite(number):
+        raise InputError(f"{what} must be a finite number, was {value!r}")
+    if least is not None and number < least:
+        raise InputError(f"{what} must be at least {least:g}, was {number:g}")
+    if above is not None and number <= above:
+        raise InputError(f"{what} must be above {above:g}, was {number:g}")
+    if below is not None and number >= below:
+        raise InputError(f"{what} must be below {below:g}, was {number:g}")
+    return number
+
+
 def some(labels: pd.Index) -> str:
     """The first few labels in words, and how many more there are."""
     text = ", ".join(map(repr, labels[:LISTED].tolist()))

@@ -1,5 +1,8 @@
 """The problem language: objective terms, constraints, and a problem made of them."""
 
+from portfolioopt.estimate import FactorCovariance as FactorCovariance
+from portfolioopt.estimate import nearest_covariance as nearest_covariance
+
 from .compile import Compiled as Compiled
 from .compile import CompiledTerm as CompiledTerm
 from .compile import Lines as Lines
@@ -28,7 +31,6 @@ from .costs import TradedAmount as TradedAmount
 from .curved import ConditionalDrawdown as ConditionalDrawdown
 from .curved import EllipsoidUncertainty as EllipsoidUncertainty
 from .curved import EntropicVaR as EntropicVaR
-from .curved import FactorCovariance as FactorCovariance
 from .curved import LogGrowth as LogGrowth
 from .curved import MaxDrawdown as MaxDrawdown
 from .curved import PowerCost as PowerCost
@@ -38,7 +40,6 @@ from .curved import SemiDeviation as SemiDeviation
 from .curved import TrackingError as TrackingError
 from .curved import Variance as Variance
 from .curved import Volatility as Volatility
-from .curved import nearest_covariance as nearest_covariance
 from .measures import ActiveShare as ActiveShare
 from .measures import CVaR as CVaR
 from .measures import ExpectedReturn as ExpectedReturn

@@ -10,14 +10,15 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from portfolioopt.errors import InputError, unknown_names
-from portfolioopt.labels import PerAsset, numbers, per_asset, some
+from portfolioopt.errors import InputError
+from portfolioopt.estimate.factored import FactorCovariance, root
+from portfolioopt.labels import PerAsset, checked_number, some
 from portfolioopt.scenarios import ScenarioSet, tail
 from portfolioopt.scenarios.tail import check_beta
 
 from .lowering import Canvas, Shape
 from .measures import check_scenarios
-from .terms import Curvature, FloatArray, Labelled, Term, View, checked_number, labelled, ordered, spread
+from .terms import Curvature, FloatArray, Labelled, Term, View, labelled, ordered, spread
 
 
 class CurvedTerm(Term):
@@ -50,39 +51,6 @@ class CurvedTerm(Term):
 
 
 # -- covariance --------------------------------------------------------------------------------------------------
-class FactorCovariance:
-    r"""Covariance :math:`B F B' + \mathrm{diag}(d)` per scenario horizon, never formed.
-
-    Parameters
-    ----------
-    exposures
-        B, factor exposures (assets x factors).
-    factor_covariance
-        F (factors x factors), per scenario horizon; positive semidefinite.
-    idiosyncratic_variance
-        d, by asset; not negative.
-    """
-
-    def __init__(
-        self, exposures: pd.DataFrame, factor_covariance: pd.DataFrame, idiosyncratic_variance: PerAsset
-    ) -> None:
-        if not isinstance(exposures, pd.DataFrame) or not isinstance(factor_covariance, pd.DataFrame):
-            raise InputError("FactorCovariance takes frames: exposures by asset and factor, covariance by factor")
-        unknown = list(exposures.columns.difference(factor_covariance.columns))
-        if unknown:
-            raise unknown_names("factor in exposures", unknown, factor_covariance.columns)
-        factors = exposures.columns
-        self.exposures = exposures.astype(np.float64)
-        self.root = _root(factor_covariance.reindex(index=factors, columns=factors), "factor_covariance")
-        variance = per_asset(idiosyncratic_variance, exposures.index, what="FactorCovariance.idiosyncratic_variance")
-        self.idiosyncratic = pd.Series(variance, exposures.index)
-        if not np.isfinite(self.exposures.to_numpy()).all() or not np.isfinite(self.idiosyncratic).all():
-            raise InputError("FactorCovariance: exposures and idiosyncratic variances must be finite")
-        if (self.idiosyncratic < 0).any():
-            bad = self.idiosyncratic.index[self.idiosyncratic < 0]
-            raise InputError(f"FactorCovariance: the idiosyncratic variance is negative for {some(bad)}")
-
-
 class _Form:
     """A quadratic form over the assets of a problem: dense root, or factors and a diagonal."""
 
@@ -96,7 +64,7 @@ class _Form:
             self.root = loadings @ covariance.root  # (N, K)
             self.diagonal = covariance.idiosyncratic.reindex(assets).to_numpy(dtype=np.float64)
         else:
-            self.root = _root(frame.reindex(index=assets, columns=assets), what)
+            self.root = root(frame.reindex(index=assets, columns=assets), what)
             self.diagonal = np.zeros(len(assets))
 
     def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
@@ -107,42 +75,6 @@ class _Form:
     def dense(self) -> FloatArray:
         """Q (N, N)."""
         return self.root @ self.root.T + np.diag(self.diagonal)
-
-
-def square(covariance: object, what: str) -> FloatArray:
-    """The numbers of a frame with the same labels in rows and columns (N, N)."""
-    if not isinstance(covariance, pd.DataFrame):
-        raise InputError(f"{what}: the covariance must be a frame by asset, was {type(covariance).__name__}")
-    if not covariance.index.equals(covariance.columns):
-        raise InputError(f"{what}: the covariance must have the same labels in its rows and columns, in the same order")
-    matrix = numbers(covariance, f"{what}: the covariance")
-    if not np.isfinite(matrix).all():
-        raise InputError(f"{what}: the covariance has missing or infinite entries")
-    return matrix
-
-
-def _root(covariance: pd.DataFrame, what: str) -> FloatArray:
-    """A (N, K) with ``A A' = covariance``, or the refusal of what is no covariance."""
-    matrix = square(covariance, what)
-    size = float(np.abs(matrix).max(initial=0.0))
-    if np.abs(matrix - matrix.T).max(initial=0.0) > 1e-8 * size:
-        raise InputError(f"{what}: the covariance is not symmetric; pass (c + c.T) / 2 if that is what is meant")
-    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
-    if len(values) and values[0] < -1e-8 * max(float(values[-1]), 0.0):
-        raise InputError(
-            f"{what}: the covariance is not positive semidefinite (smallest eigenvalue {values[0]:.3g}, largest "
-            f"{values[-1]:.3g}); portfolioopt.problem.nearest_covariance(c) gives the nearest one that is"
-        )
-    kept = values > 1e-14 * max(float(values[-1]), 0.0) if len(values) else values > 0
-    return vectors[:, kept] * np.sqrt(values[kept])
-
-
-def nearest_covariance(covariance: pd.DataFrame) -> pd.DataFrame:
-    """The positive semidefinite matrix nearest to a symmetric one in the Frobenius norm (Higham, 1988)."""
-    matrix = square(covariance, "nearest_covariance")
-    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
-    repaired = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    return pd.DataFrame(0.5 * (repaired + repaired.T), index=covariance.index, columns=covariance.columns)
 
 
 @dataclass(frozen=True, eq=False)

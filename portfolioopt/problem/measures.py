@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from portfolioopt.errors import InputError
+from portfolioopt.labels import checked_number
 from portfolioopt.scenarios import ScenarioSet, tail
 from portfolioopt.scenarios.tail import check_beta
 
 from .lowering import Affine, Canvas, Shape
-from .terms import Curvature, FloatArray, Labelled, Term, View, checked_number, labelled, ordered, spread
+from .terms import Curvature, FloatArray, Labelled, Term, View, labelled, ordered, spread
 
 
 @dataclass(frozen=True, eq=False)

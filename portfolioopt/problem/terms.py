@@ -209,18 +209,3 @@ def ordered(owner: Term, field: str, assets: pd.Index) -> FloatArray:
             numbers = np.full(len(assets), float(value))
         kept[field] = assets, numbers
     return kept[field][1]
-
-
-def checked_number(value: object, what: str, *, least: float | None = None, above: float | None = None) -> float:
-    """A finite number, at least or above something."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} must be a number, was {value!r}") from error
-    if not np.isfinite(number):
-        raise InputError(f"{what} must be a finite number, was {value!r}")
-    if least is not None and number < least:
-        raise InputError(f"{what} must be at least {least:g}, was {number:g}")
-    if above is not None and number <= above:
-        raise InputError(f"{what} must be above {above:g}, was {number:g}")
-    return number
