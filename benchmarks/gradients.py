@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 import portfolioopt as po
+from portfolioopt.blas import quiet_blas
 from portfolioopt.gradient import SolutionMap, solution_map
-from portfolioopt.solve.engine import _quiet_blas
 from portfolioopt_kernels import scaling
 
 from .instances import Instance, make
@@ -38,7 +38,7 @@ SMOOTHING = 1e-2
 
 @contextmanager
 def _ready() -> Iterator[None]:
-    with jax.enable_x64(True), _quiet_blas.hold():
+    with jax.enable_x64(True), quiet_blas.hold():
         yield
 
 

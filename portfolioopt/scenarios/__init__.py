@@ -1,7 +1,18 @@
 """Scenario sets and what makes them."""
 
 from .bootstrap import block_bootstrap as block_bootstrap
+from .entropy_pooling import CorrelationView as CorrelationView
+from .entropy_pooling import CVaRView as CVaRView
+from .entropy_pooling import MeanView as MeanView
+from .entropy_pooling import Pooled as Pooled
+from .entropy_pooling import RankView as RankView
+from .entropy_pooling import VaRView as VaRView
+from .entropy_pooling import View as View
+from .entropy_pooling import VolatilityView as VolatilityView
+from .entropy_pooling import entropy_pooling as entropy_pooling
+from .entropy_pooling import pooled as pooled
 from .factor_model import factor_model as factor_model
+from .factor_model import factor_monte_carlo as factor_monte_carlo
 from .historical import historical as historical
 from .scenario_set import ScenarioSet as ScenarioSet
 from .source import InMemory as InMemory

@@ -1,4 +1,4 @@
-r"""Scenarios from a factor model, drawn anew on every pass and never stored.
+r"""Scenarios from a factor model: drawn anew on every pass and never stored, or drawn once and kept.
 
 With exposures B (N x K), factor covariance F (K x K), idiosyncratic standard deviations d (N,) and means :math:`\mu`,
 
@@ -12,7 +12,7 @@ it. McNeil, Frey & Embrechts (2015), "Quantitative Risk Management", section 6.2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,83 @@ def factor_model(
         For frames that are not finite numbers, labels that do not match, a covariance that is none, negative standard
         deviations, degrees of freedom of 2 or less, and sizes out of range.
     """
+    draw = _draw(exposures, factor_covariance, seed)
+    assets = exposures.index
+    draw = replace(
+        draw,
+        means=per_asset(means, assets, what="means"),
+        std=_not_negative(idiosyncratic_std, assets, "idiosyncratic_std"),
+        degrees_of_freedom=_with_variance(degrees_of_freedom, "degrees_of_freedom"),
+    )
+    return ScenarioSet.generated(draw, n_scenarios, assets, chunk_rows=draw.rows, horizon=horizon, workers=workers)
+
+
+def factor_monte_carlo(
+    exposures: pd.DataFrame,
+    factor_covariance: pd.DataFrame,
+    idiosyncratic_variance: PerAsset,
+    n_scenarios: int,
+    *,
+    seed: int,
+    mean: PerAsset | None = None,
+    freedom: float | None = None,
+    antithetic: bool = False,
+    horizon: str | None = None,
+) -> ScenarioSet:
+    r"""Draw returns from a factor model with normal or Student t tails, and keep them in memory.
+
+    Without `antithetic` these are the scenarios of :func:`factor_model` with the same seed.
+
+    Parameters
+    ----------
+    exposures, factor_covariance, n_scenarios, seed, horizon
+        As for :func:`factor_model`.
+    idiosyncratic_variance
+        Variance of what the factors leave over, per horizon: one number, or by asset; not negative.
+    mean
+        Expected return per horizon: one number, or by asset. Zero where None.
+    freedom
+        Degrees of freedom of the Student t distribution, above 2; normal returns where None.
+    antithetic
+        Draw half of the scenarios, and mirror each at the mean, :math:`2 \mu - r`, for the other half in the same
+        order. Sample means are then exact, while a variance is estimated as well as from the drawn half alone. Needs
+        an even number of scenarios.
+
+    Returns
+    -------
+    ScenarioSet
+        S x N, equally likely, scenarios numbered from 0.
+
+    Raises
+    ------
+    InputError
+        For what :func:`factor_model` refuses, and an odd number of antithetic scenarios.
+    """
+    draw = _draw(exposures, factor_covariance, seed)
+    assets = exposures.index
+    variance = _not_negative(idiosyncratic_variance, assets, "idiosyncratic_variance")
+    draw = replace(
+        draw,
+        means=per_asset(0.0 if mean is None else mean, assets, what="mean"),
+        std=np.sqrt(variance),
+        degrees_of_freedom=_with_variance(freedom, "freedom"),
+    )
+    count = whole_number(n_scenarios, "n_scenarios", least=2)
+    if antithetic and count % 2:
+        raise InputError(f"n_scenarios must be even where antithetic, was {count}: scenarios come in pairs")
+    returns = np.empty((count, len(assets)))
+    drawn = returns[: count // 2] if antithetic else returns
+    for chunk, first in enumerate(range(0, len(drawn), draw.rows)):
+        part = drawn[first : first + draw.rows]
+        part[:] = draw(chunk)[: len(part)]
+    if antithetic:
+        np.subtract(2.0 * draw.means, drawn, out=returns[count // 2 :])
+    index = pd.RangeIndex(count, name="scenario")
+    return ScenarioSet(pd.DataFrame(returns, index=index, columns=assets, copy=False), horizon=horizon)
+
+
+def _draw(exposures: pd.DataFrame, factor_covariance: pd.DataFrame, seed: int) -> _Draw:
+    """Check exposures, covariance and seed; means and idiosyncratic risk are still zero."""
     loadings = _finite(exposures, "exposures")
     covariance = _finite(factor_covariance, "factor_covariance")
     for what, labels in (("exposures has assets", exposures.index), ("exposures has factors", exposures.columns)):
@@ -93,25 +170,29 @@ def factor_model(
             "factor_covariance must have the factors of exposures on both axes, in the same order; use "
             "factor_covariance.loc[exposures.columns, exposures.columns]"
         )
-    std = per_asset(idiosyncratic_std, exposures.index, what="idiosyncratic_std")
-    if (std < 0).any():
-        raise InputError(f"idiosyncratic_std is negative for {some(exposures.index[std < 0])}")
-    if degrees_of_freedom is not None and not 2.0 < degrees_of_freedom < np.inf:
-        raise InputError(
-            f"degrees_of_freedom must be above 2, so that a covariance exists, was {degrees_of_freedom!r}; leave it "
-            "out for normal returns"
-        )
-    draw = _Draw(
+    return _Draw(
         seed=whole_number(seed, "seed", least=0),
         rows=max(1, CELLS // max(len(exposures), 1)),
-        means=per_asset(means, exposures.index, what="means"),
+        means=np.zeros(len(exposures)),
         mixing=_root(covariance) @ loadings.T,
-        std=std,
-        degrees_of_freedom=degrees_of_freedom,
+        std=np.zeros(len(exposures)),
+        degrees_of_freedom=None,
     )
-    return ScenarioSet.generated(
-        draw, n_scenarios, exposures.index, chunk_rows=draw.rows, horizon=horizon, workers=workers
-    )
+
+
+def _not_negative(values: PerAsset, assets: pd.Index, what: str) -> FloatArray:
+    array = per_asset(values, assets, what=what)
+    if (array < 0).any():
+        raise InputError(f"{what} is negative for {some(assets[array < 0])}")
+    return array
+
+
+def _with_variance(freedom: float | None, what: str) -> float | None:
+    if freedom is not None and not 2.0 < freedom < np.inf:
+        raise InputError(
+            f"{what} must be above 2, so that a covariance exists, was {freedom!r}; leave it out for normal returns"
+        )
+    return freedom
 
 
 @dataclass(frozen=True)

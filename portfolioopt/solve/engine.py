@@ -10,15 +10,14 @@ import gc
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
+from portfolioopt.blas import quiet_blas
 from portfolioopt.problem import Compiled
 from portfolioopt_kernels import HingeProgram, Settings, Solution, exchange, scaling, solve, vertex
 from portfolioopt_kernels.padding import pad, unpad
@@ -44,45 +43,11 @@ class Descent(NamedTuple):
     solve_seconds: float
 
 
-class _QuietBlas:
-    """Keep BLAS to one thread while a kernel runs, however many solves run at once; put it back after the last.
-
-    On the CPU, JAX factors small matrices with SciPy's OpenBLAS. Its threads wait for each other by spinning and fight
-    with XLA's own: on two cores a Cholesky factorisation of 200 x 200 takes 0.5 ms instead of 0.3, and hundreds of
-    times that when anything else is running.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._controller: ThreadpoolController | None = None
-        self._limit: Any = None
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        with self._lock:
-            if self._users == 0:
-                if self._controller is None:
-                    import scipy.linalg.cython_lapack  # noqa: F401  loads the library that is to be found
-
-                    self._controller = ThreadpoolController().select(user_api="blas")
-                self._limit = self._controller.limit(limits=1)
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    self._limit.restore_original_limits()
-
-
 _LIMIT = 20_000  # pivots of one problem of a chain
 _VARYING = [name for name in HingeProgram.__dataclass_fields__ if name not in ("returns", "start")]
 
 _MOST_MAPS = 0.6  # of the memory maps a process may have; a compiled kernel takes up to a thousand of 65,530
 
-_quiet_blas = _QuietBlas()
 _executables: OrderedDict[tuple[Any, ...], jax.stages.Compiled] = OrderedDict()  # the latest used comes last
 _executables_lock = threading.Lock()
 _compilations = 0
@@ -238,7 +203,7 @@ def call(kernel: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float
             compiled = _compile(key, kernel, arguments)
             compile_seconds = time.perf_counter() - start
         start = time.perf_counter()
-        with _quiet_blas.hold():
+        with quiet_blas.hold():
             result = jax.block_until_ready(compiled(*arguments))
         return jax.tree.map(np.asarray, result), compile_seconds, time.perf_counter() - start
 

@@ -479,7 +479,9 @@ def _certified(compiled: Compiled, solution: Solution, tolerance: float, limits:
 def _record(result: Result, limits: bool) -> dict[str, Any]:
     compiled = result.problem.compiled
     weights = None if result.weights is None else result.weights.to_numpy()
-    cvars = {} if weights is None else {beta: float(result.risk.loc[beta, "cvar"]) for beta in compiled.betas}
+    cvars: dict[float, float] = {}
+    if weights is not None and compiled.betas:
+        cvars = dict(zip(compiled.betas, result.risk["cvar"].tolist(), strict=True))
     message = "" if result.status is Status.optimal else result.message
     row = _row(result.status, message, result.certificate, weights, compiled, cvars, result.iterations)
     return row | {"limits": {} if weights is None else result.binding_prices} if limits else row
