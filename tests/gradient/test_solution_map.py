@@ -188,6 +188,7 @@ def test_jacobian_in_the_mean_of_the_objective_is_symmetric_and_definite(problem
     assert np.linalg.eigvalsh(table.to_numpy()).min() >= -1e-9 * size
 
 
+@pytest.mark.slow
 def test_vmap_equals_loop(problem: po.Problem) -> None:
     weights = solution_map(problem, ["CVaR.weight", "mean"], smoothing=1e-2)
     look = np.random.default_rng(4).normal(size=N)
@@ -227,6 +228,7 @@ def test_factor_loadings_by_the_chain_rule(problem: po.Problem) -> None:
     assert float(np.sum(gradient * direction)) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_no_room_is_nan_and_said_so_at_the_start(problem: po.Problem) -> None:
     weights = solution_map(problem, ["Turnover.limit", "Budget.total"], smoothing=1e-2)
     assert np.isnan(weights({"Budget.total": 5.0})).all()

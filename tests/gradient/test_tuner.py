@@ -87,6 +87,7 @@ def test_undefined_losses_and_ragged_windows_are_refused() -> None:
         fit(Positive(1.0), lambda p, w: p.value, (np.ones(2), np.ones(3)))
 
 
+@pytest.mark.slow
 def test_it_finds_the_risk_aversion_that_made_the_weights() -> None:
     """Weights of a known risk aversion are the data; the fit starts far away and comes back to it."""
     rng = np.random.default_rng(3)
