@@ -192,7 +192,8 @@ def _attempt(model: Any, solver: str, settings: dict[str, Any]) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where it stops short, which the status says as well
         try:
-            model.solve(solver=solver, ignore_dpp=True, **settings)
+            # a Clarabel that failed is kept by cvxpy, and would fail again whatever the tolerance
+            model.solve(solver=solver, ignore_dpp=True, warm_start=False, **settings)
         except cp.SolverError as error:
             return f"{solver}: {error}"
     return f"{solver}: {model.status}"
