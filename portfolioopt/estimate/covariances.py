@@ -6,6 +6,7 @@ rows. Every result is symmetric and positive semidefinite.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,17 +82,8 @@ class ExponentialCovariance:
         return _framed(scaled.T @ scaled / rest, returns)
 
 
-@dataclass(frozen=True)
-class LedoitWolf:
-    r"""Linear shrinkage towards a multiple of the identity, :math:`(1 - \rho) S + \rho m I` (Ledoit & Wolf, 2004).
-
-    With the norm :math:`\|A\|^2 = \mathrm{tr}(AA')/N`: :math:`m = \mathrm{tr}(S)/N`,
-
-    .. math:: \rho = \min\Big(1, \frac{1}{T^2} \sum_t \|x_t x_t' - S\|^2 \Big/ \|S - m I\|^2\Big),
-
-    the estimate of the :math:`\rho` with the least expected squared error. "A well-conditioned estimator for
-    large-dimensional covariance matrices", Journal of Multivariate Analysis 88.
-    """
+class _TowardsIdentity(ABC):
+    """The sample covariance shrunk towards a multiple of the identity."""
 
     def fit(self, returns: pd.DataFrame) -> pd.DataFrame:
         """Covariance by asset (N x N); needs 2 rows."""
@@ -101,6 +93,23 @@ class LedoitWolf:
     def shrinkage(self, returns: pd.DataFrame) -> float:
         r"""The weight :math:`\rho` of the target, from 0 to 1."""
         return self._parts(returns)[1]
+
+    @abstractmethod
+    def _parts(self, returns: pd.DataFrame) -> tuple[FloatArray, float]:
+        """The sample covariance S (N, N) and the weight of the target."""
+
+
+@dataclass(frozen=True)
+class LedoitWolf(_TowardsIdentity):
+    r"""Linear shrinkage towards a multiple of the identity, :math:`(1 - \rho) S + \rho m I` (Ledoit & Wolf, 2004).
+
+    With the norm :math:`\|A\|^2 = \mathrm{tr}(AA')/N`: :math:`m = \mathrm{tr}(S)/N`,
+
+    .. math:: \rho = \min\Big(1, \frac{1}{T^2} \sum_t \|x_t x_t' - S\|^2 \Big/ \|S - m I\|^2\Big),
+
+    the estimate of the :math:`\rho` with the least expected squared error. "A well-conditioned estimator for
+    large-dimensional covariance matrices", Journal of Multivariate Analysis 88.
+    """
 
     def _parts(self, returns: pd.DataFrame) -> tuple[FloatArray, float]:
         values = checked_returns(returns, "LedoitWolf", rows=2)
@@ -116,7 +125,7 @@ class LedoitWolf:
 
 
 @dataclass(frozen=True)
-class OracleApproximating:
+class OracleApproximating(_TowardsIdentity):
     r"""Linear shrinkage towards a multiple of the identity with the intensity of Chen et al. (2010).
 
     :math:`(1 - \rho) S + \rho m I` with :math:`m = \mathrm{tr}(S)/N` and, for normal returns,
@@ -127,15 +136,6 @@ class OracleApproximating:
     Chen, Wiesel, Eldar & Hero, "Shrinkage algorithms for MMSE covariance estimation", IEEE Transactions on Signal
     Processing 58, equation 23. scikit-learn leaves out both 2/N.
     """
-
-    def fit(self, returns: pd.DataFrame) -> pd.DataFrame:
-        """Covariance by asset (N x N); needs 2 rows."""
-        sample, intensity = self._parts(returns)
-        return _framed(_towards_identity(sample, intensity), returns)
-
-    def shrinkage(self, returns: pd.DataFrame) -> float:
-        r"""The weight :math:`\rho` of the target, from 0 to 1."""
-        return self._parts(returns)[1]
 
     def _parts(self, returns: pd.DataFrame) -> tuple[FloatArray, float]:
         values = checked_returns(returns, "OracleApproximating", rows=2)
