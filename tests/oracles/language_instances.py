@@ -43,13 +43,17 @@ class Ruled(NamedTuple):
 class Market:
     """Scenarios with probabilities, a stressed set, holdings, a benchmark, covariances, sectors and an anchor."""
 
-    def __init__(self, seed: int, *, short: bool | None = None, small: bool = False) -> None:
+    def __init__(self, seed: int, *, short: bool | None = None, small: bool = False, real: bool = False) -> None:
         self.rng = rng = np.random.default_rng([20_240_517, seed])
         self.S, self.N = S, N = (60, 5) if small else (110, 7)  # few sizes: every shape of a program is compiled
         self.names = [f"A{i}" for i in range(N)]
         loadings = rng.normal(1.0, 0.6, (2, N))
         self.R = 0.008 * rng.standard_t(4, size=(S, 2)) @ loadings + 0.01 * rng.standard_t(4, size=(S, N))
         self.R += 0.001 * rng.normal(size=N)
+        if real:  # some of the bundled shares, for some months
+            history = po.data.simple_returns(po.data.sample_prices()).to_numpy()
+            first = int(rng.integers(len(history) - S))
+            self.R = history[first : first + S, rng.choice(history.shape[1], N, replace=False)]
         self.p = np.full(S, 1.0 / S) if seed % 2 else rng.dirichlet(np.full(S, 2.0))
         if seed % 4 == 2:
             self.p[rng.choice(S, 5, replace=False)] = 0.0

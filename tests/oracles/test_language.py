@@ -337,6 +337,25 @@ def test_the_reference_for_integers_against_all_supports() -> None:
 REAL = ["tails, costs and sectors", "bent measures", "a path"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_of_real_returns(name: str) -> None:
+    for seed in range(61, 64):
+        m = Market(seed, real=True)
+        one = MEASURES[name](m)
+        check(draw(m, [(1.0, expected(m)), (sign(name) * one.price, one)], []))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RULES)
+def test_a_constraint_on_real_returns(name: str) -> None:
+    for seed in range(71, 74):
+        m = Market(seed, real=True)
+        rule = RULES[name](m)
+        mean = m.mu + 0.002 * m.rng.normal(size=m.N)
+        check(draw(m, [(1.0, expected(m, mean)), (-0.1, MEASURES["cvar"](m))], [rule]))
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_real_returns(name: str) -> None:
     returns = po.data.sample_prices().pct_change().iloc[-500:]
