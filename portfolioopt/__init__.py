@@ -3,6 +3,7 @@
 ``import portfolioopt as po``; see `optimize`, `Problem` and `ScenarioSet`.
 """
 
+from . import allocation as allocation
 from . import attribution as attribution
 from . import data as data
 from . import estimate as estimate

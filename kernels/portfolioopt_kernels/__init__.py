@@ -1,6 +1,7 @@
 """JAX kernels of portfolioopt: arrays in, arrays out."""
 
 from .interior_point import solve as solve
+from .newton import Factored as Factored
 from .program import CONVERGED as CONVERGED
 from .program import ITERATION_LIMIT as ITERATION_LIMIT
 from .program import STALLED as STALLED

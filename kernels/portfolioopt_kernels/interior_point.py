@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from . import scaling
-from .newton import PRECISION, Kkt, factor_kkt, solve_kkt
+from .newton import PRECISION, Factored, Kkt, factor_kkt, solve_kkt
 from .program import (
     CONVERGED,
     ITERATION_LIMIT,
@@ -93,7 +93,7 @@ class Data(eqx.Module):
     cap: Float[Array, " B"]
     mass: Float[Array, " M"]  # sum of rho
     mean: Float[Array, "M N"]  # R'rho
-    quadratic: Float[Array, "N N"] | None  # Q of the objective's w'Qw / 2
+    quadratic: Float[Array, "N N"] | Factored | None  # Q of the objective's w'Qw / 2
 
 
 def _elementwise(f: Callable[..., Any], *hinges: Hinges) -> Hinges:
@@ -106,7 +106,7 @@ def _expand(data: Data, per_block: Float[Array, " B"]) -> Hinges:
     return Hinges(per_block[:m, None], per_block[m:, None])
 
 
-def _prepare(program: HingeProgram, quadratic: Float[Array, "N N"] | None = None) -> Data:
+def _prepare(program: HingeProgram, quadratic: Float[Array, "N N"] | Factored | None = None) -> Data:
     mask = masks(program)
     density = jnp.where(mask.hinge_scenario, program.cvar_density, 0.0)
     rate = 2.0 * program.l1_rate
@@ -125,6 +125,8 @@ def _prepare(program: HingeProgram, quadratic: Float[Array, "N N"] | None = None
 
 def _bend(data: Data, w: Float[Array, " N"]) -> Float[Array, " N"]:
     """Gradient Qw of the quadratic term."""
+    if isinstance(data.quadratic, Factored):
+        return data.quadratic.times(w)
     return jnp.zeros_like(w) if data.quadratic is None else jnp.matmul(data.quadratic, w, precision=PRECISION)
 
 
@@ -327,14 +329,19 @@ def _assemble(data: Data, it: Iterate, theta: Hinges, omega: Hinges, by_returns:
     p, mask = data.program, data.mask
     m = p.cvar_level.shape[0]
     free = mask.free.astype(p.returns.dtype)
-    weights = jnp.sum(theta.scenario, axis=0)
-    gram = jnp.matmul(p.returns.T, p.returns * weights[:, None], precision=PRECISION)
     box = jnp.where(mask.has_lower, it.z_lower / jnp.where(mask.has_lower, it.w - p.lower, 1.0), 0.0)
     box = box + jnp.where(mask.has_upper, it.z_upper / jnp.where(mask.has_upper, p.upper - it.w, 1.0), 0.0)
-    gram = gram if data.quadratic is None else gram + data.quadratic
-    main = gram * free[:, None] * free[None, :] + jnp.diag(jnp.where(mask.free, box + jnp.sum(theta.l1, axis=0), 1.0))
-    cross = by_returns[:m] * free[None, :]
-    matrix = jnp.block([[main, cross.T], [cross, jnp.diag(jnp.sum(theta.scenario, axis=1))]])
+    diagonal = jnp.where(mask.free, box + jnp.sum(theta.l1, axis=0), 1.0)
+    if isinstance(data.quadratic, Factored):
+        low = data.quadratic
+        matrix = Factored(diagonal + low.diagonal * free, low.root * free[:, None], low.sign)
+    else:
+        weights = jnp.sum(theta.scenario, axis=0)
+        gram = jnp.matmul(p.returns.T, p.returns * weights[:, None], precision=PRECISION)
+        gram = gram if data.quadratic is None else gram + data.quadratic
+        main = gram * free[:, None] * free[None, :] + jnp.diag(diagonal)
+        cross = by_returns[:m] * free[None, :]
+        matrix = jnp.block([[main, cross.T], [cross, jnp.diag(jnp.sum(theta.scenario, axis=1))]])
 
     # borders: the rows, then one per cap with -(A'(theta omega) - gradient of H's linear part)
     row_live = mask.equality | mask.row_has_lower | mask.row_has_upper
@@ -657,7 +664,7 @@ def step(data: Data, settings: Settings, state: State) -> State:
 
 
 def solve(
-    program: HingeProgram, settings: Settings | None = None, quadratic: Float[Array, "N N"] | None = None
+    program: HingeProgram, settings: Settings | None = None, quadratic: Float[Array, "N N"] | Factored | None = None
 ) -> Solution:
     """Solve one hinge program, whose objective may have a term w'Qw / 2; `jax.jit` and `jax.vmap` it as you please.
 
@@ -666,7 +673,14 @@ def solve(
     """
     rules = Settings() if settings is None else settings
     scaled, scale = scaling.scale(program)
-    data = _prepare(scaled, None if quadratic is None else quadratic / scale.objective)
+    if isinstance(quadratic, Factored):
+        if program.shape[2]:
+            raise ValueError("a factored quadratic term is for programs without CVaR blocks; pass it as a matrix")
+        root = quadratic.root / jnp.sqrt(scale.objective)
+        quadratic = Factored(quadratic.diagonal / scale.objective, root, quadratic.sign)
+    elif quadratic is not None:
+        quadratic = quadratic / scale.objective
+    data = _prepare(scaled, quadratic)
     iterate = init(data)
     dtype = program.returns.dtype
     worst = jnp.asarray(jnp.inf, dtype)

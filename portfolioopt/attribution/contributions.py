@@ -51,7 +51,8 @@ def risk_contributions(
     weights
         Weight of every asset as a fraction of NAV (a Series or mapping); any sign and total.
     betas
-        Confidence levels of CVaR, each in (0, 1); none for volatility alone.
+        Confidence levels of CVaR, each in (0, 1); none for volatility alone. Of no effect where the scenarios are known
+        by mean and covariance alone: there is only volatility then.
     tail_weights
         For any of the levels, the tail distribution q (S,) to use: ``result.tail_weights`` of a solved
         problem. It must be non-negative, sum to one, stay below :math:`p_s / (1 - \beta)` and attain the CVaR
@@ -83,12 +84,16 @@ def risk_contributions(
         belong to no level or are not an optimal tail distribution of these weights.
     """
     values = scenarios.weights_array(weights)
-    levels = _checked_levels(betas)
+    levels = _checked_levels(betas) if scenarios.form is None else {}
     given = dict(tail_weights or {})
     unknown = [beta for beta in given if beta not in levels]
     if unknown:
         raise unknown_names("confidence level in tail_weights", unknown, levels)
 
+    if scenarios.form is not None:
+        variance, product = scenarios.form(values)
+        marginal = product / np.sqrt(variance) if variance > 0 else np.zeros_like(product)
+        return _frame("volatility", scenarios.assets, values, marginal)
     losses = scenarios.source.losses(values)
     frames = []
     for beta, measure in levels.items():

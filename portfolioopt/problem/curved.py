@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from portfolioopt.errors import InputError
-from portfolioopt.estimate.factored import FactorCovariance, root
+from portfolioopt.estimate.factored import FactorCovariance
+from portfolioopt.estimate.quadratic import QuadraticForm
 from portfolioopt.labels import PerAsset, checked_number, some
 from portfolioopt.scenarios import ScenarioSet, tail
 from portfolioopt.scenarios.tail import check_beta
@@ -19,6 +20,14 @@ from portfolioopt.scenarios.tail import check_beta
 from .lowering import Canvas, Shape
 from .measures import check_scenarios
 from .terms import Curvature, FloatArray, Labelled, Term, View, labelled, ordered, spread
+
+
+class Bend(NamedTuple):
+    r"""A second derivative in factored form, :math:`\mathrm{diag}(d) + R\,\mathrm{diag}(s) R'`."""
+
+    diagonal: FloatArray  # d (N,)
+    root: FloatArray  # R (N, K)
+    sign: FloatArray  # s (K,), each 1 or -1
 
 
 class CurvedTerm(Term):
@@ -49,34 +58,12 @@ class CurvedTerm(Term):
     def hessian(self, view: View) -> FloatArray:
         """Second derivative (N, N) at the weights of `view`, positive semidefinite; zeros where it is not smooth."""
 
+    def bend(self, view: View) -> Bend | None:
+        """The same in factored form, where there is one."""
+        return None
+
 
 # -- covariance --------------------------------------------------------------------------------------------------
-class _Form:
-    """A quadratic form over the assets of a problem: dense root, or factors and a diagonal."""
-
-    def __init__(self, covariance: pd.DataFrame | FactorCovariance, assets: pd.Index, what: str) -> None:
-        frame = covariance.exposures if isinstance(covariance, FactorCovariance) else covariance
-        missing = assets.difference(frame.index, sort=False)
-        if len(missing):
-            raise InputError(f"{what}: the covariance says nothing about {some(missing)}")
-        if isinstance(covariance, FactorCovariance):
-            loadings = frame.reindex(assets).to_numpy()
-            self.root = loadings @ covariance.root  # (N, K)
-            self.diagonal = covariance.idiosyncratic.reindex(assets).to_numpy(dtype=np.float64)
-        else:
-            self.root = root(frame.reindex(index=assets, columns=assets), what)
-            self.diagonal = np.zeros(len(assets))
-
-    def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
-        """``x'Qx`` and ``Qx``."""
-        product = self.root @ (self.root.T @ x) + self.diagonal * x
-        return float(x @ product), product
-
-    def dense(self) -> FloatArray:
-        """Q (N, N)."""
-        return self.root @ self.root.T + np.diag(self.diagonal)
-
-
 @dataclass(frozen=True, eq=False)
 class Variance(CurvedTerm):
     r"""Variance of the portfolio return per scenario horizon, :math:`w'\Sigma w`.
@@ -103,25 +90,31 @@ class Variance(CurvedTerm):
         object.__setattr__(self, "_forms", {})
 
     def check(self, canvas: Canvas) -> None:
-        super().check(canvas)
+        canvas.moments(self.scenarios)
         if self.covariance is not None:
-            self.form(canvas.assets)
+            self._own_form(canvas.assets)
 
-    def form(self, assets: pd.Index) -> _Form:
-        """The quadratic form over these assets, in this order."""
+    def _own_form(self, assets: pd.Index) -> QuadraticForm:
+        """The covariance that was given, as a quadratic form over these assets, in this order."""
         forms = self._forms  # type: ignore[attr-defined]
         key = id(assets)
         if key not in forms:
             assert self.covariance is not None
             forms.clear()
-            forms[key] = _Form(self.covariance, assets, type(self).__name__), assets
+            forms[key] = QuadraticForm(self.covariance, assets, type(self).__name__), assets
         return forms[key][0]
+
+    def form(self, scenarios: ScenarioSet) -> QuadraticForm | None:
+        """The quadratic form over the assets of a problem on these scenarios; None where it is that of scenarios."""
+        if self.covariance is not None:
+            return self._own_form(scenarios.assets)
+        return (scenarios if self.scenarios is None else self.scenarios).form
 
     def _moments(self, view: View, shift: FloatArray | None = None) -> tuple[float, FloatArray]:
         """``x'Qx`` and ``Qx`` at the weights, less a shift."""
-        if self.covariance is not None:
-            x = view.weights if shift is None else view.weights - shift
-            return self.form(view.scenarios.assets)(x)
+        form = self.form(view.scenarios)
+        if form is not None:
+            return form(view.weights if shift is None else view.weights - shift)
         chosen = view.scenarios if self.scenarios is None else self.scenarios
         losses = view.losses(self.scenarios)
         if shift is not None:
@@ -136,8 +129,9 @@ class Variance(CurvedTerm):
         chosen = view.scenarios if self.scenarios is None else self.scenarios
         owner = view.scenarios.assets if self.covariance is not None else chosen
         if "dense" not in kept or kept["dense"][1] is not owner:
-            if self.covariance is not None:
-                matrix = self.form(view.scenarios.assets).dense()
+            form = self.form(view.scenarios)
+            if form is not None:
+                matrix = form.dense()
             else:
                 matrix = second_moment(chosen, chosen.probabilities)
                 matrix -= np.outer(chosen.mean_array(), chosen.mean_array())
@@ -150,6 +144,12 @@ class Variance(CurvedTerm):
 
     def hessian(self, view: View) -> FloatArray:
         return 2.0 * self._matrix(view)
+
+    def bend(self, view: View) -> Bend | None:
+        form = self.form(view.scenarios)
+        if form is None:
+            return None
+        return Bend(2.0 * form.diagonal, np.sqrt(2.0) * form.root, np.ones(form.root.shape[1]))
 
     def size(self, view: View) -> float:
         return view.scenarios.source.root_mean_square**2
@@ -173,6 +173,9 @@ class Volatility(Variance):
 
     def hessian(self, view: View) -> FloatArray:
         return _square_root_bend(self._matrix(view), *self._moments(view))
+
+    def bend(self, view: View) -> Bend | None:
+        return _square_root_factored(self.form(view.scenarios), *self._moments(view))
 
     def size(self, view: View) -> float:
         return view.scenarios.source.root_mean_square
@@ -213,6 +216,10 @@ class TrackingError(Variance):
     def hessian(self, view: View) -> FloatArray:
         shifted = self._moments(view, ordered(self, "benchmark", view.scenarios.assets))
         return _square_root_bend(self._matrix(view), *shifted)
+
+    def bend(self, view: View) -> Bend | None:
+        shifted = self._moments(view, ordered(self, "benchmark", view.scenarios.assets))
+        return _square_root_factored(self.form(view.scenarios), *shifted)
 
     def size(self, view: View) -> float:
         return view.scenarios.source.root_mean_square
@@ -271,6 +278,19 @@ def _square_root_bend(matrix: FloatArray, value: float, product: FloatArray) -> 
     """Second derivative of the root of a quadratic form, at a small distance from zero where it has none."""
     root = max(float(np.sqrt(max(value, 0.0))), 1e-6 * float(np.sqrt(np.trace(matrix) / len(matrix))))
     return matrix / root - np.outer(product, product) / root**3 if root > 0 else np.zeros_like(matrix)
+
+
+def _square_root_factored(form: QuadraticForm | None, value: float, product: FloatArray) -> Bend | None:
+    """:func:`_square_root_bend` in factored form."""
+    if form is None:
+        return None
+    typical = float(np.sqrt(np.mean(form.variances())))
+    if typical == 0:
+        return None
+    # where there is no volatility it has a kink; what bends at a typical one will do to leave it
+    root = max(float(np.sqrt(max(value, 0.0))), 1e-6 * typical) if value > 0 else typical
+    wide = np.column_stack([form.root / np.sqrt(root), product / root**1.5])
+    return Bend(form.diagonal / root, wide, np.append(np.ones(form.root.shape[1]), -1.0))
 
 
 def second_moment(scenarios: ScenarioSet, measure: FloatArray) -> FloatArray:
@@ -590,6 +610,9 @@ class Ridge(CurvedTerm):
 @dataclass(frozen=True, eq=False)
 class EuclideanNorm(CurvedTerm):
     r"""Euclidean length of the weights, :math:`\lVert w \rVert_2`."""
+
+    def check(self, canvas: Canvas) -> None:
+        """It looks at weights alone."""
 
     def tangent(self, view: View) -> tuple[float, FloatArray]:
         length = float(np.linalg.norm(view.weights))

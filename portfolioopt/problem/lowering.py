@@ -319,6 +319,19 @@ class Canvas:
     # -- scenarios -----------------------------------------------------------------------------------------------
     def chosen(self, scenarios: ScenarioSet | None) -> ScenarioSet:
         """The scenarios of a measure: its own, if they are over the same assets, or the problem's."""
+        chosen = self._over_same_assets(scenarios)
+        if chosen.form is not None:
+            raise InputError(
+                "this problem knows mean and covariance alone, and one of its measures looks at single scenarios; use "
+                "Variance, Volatility or TrackingError, or a ScenarioSet of returns"
+            )
+        return chosen
+
+    def moments(self, scenarios: ScenarioSet | None) -> ScenarioSet:
+        """:meth:`chosen` for measures that mean and covariance are enough for."""
+        return self._over_same_assets(scenarios)
+
+    def _over_same_assets(self, scenarios: ScenarioSet | None) -> ScenarioSet:
         if scenarios is None:
             return self.scenarios
         if not scenarios.assets.equals(self.scenarios.assets):

@@ -185,12 +185,12 @@ def _(term: Ridge, model: Model) -> Any:
 # -- covariance --------------------------------------------------------------------------------------------------
 def _deviation(term: Variance, model: Model, x: Any) -> tuple[Any, float]:
     """A vector z and a scale s with ``s |z| = sqrt(x' Sigma x)``; the covariance itself is never formed."""
-    if term.covariance is None:
+    form = term.form(model.scenarios)
+    if form is None:
         R, p = model.live(term.scenarios)
         root = model.unit * np.asarray(np.linalg.qr(np.sqrt(p)[:, None] * (R - p @ R), mode="r"))
         diagonal = np.zeros(model.n)
     else:
-        form = term.form(model.assets)
         root, diagonal = form.root.T, np.sqrt(form.diagonal)
     scale = float(np.sqrt((np.square(root).sum(axis=0) + diagonal**2).max(initial=0.0))) or 1.0
     pieces = [root / scale @ x] if len(root) else []

@@ -12,6 +12,8 @@ import pandas as pd
 from jax.sharding import Mesh
 
 from portfolioopt.errors import InputError
+from portfolioopt.estimate.factored import FactorCovariance
+from portfolioopt.estimate.quadratic import QuadraticForm
 from portfolioopt.labels import align, some
 
 from .devices import joined, moved
@@ -24,7 +26,8 @@ FloatArray = npt.NDArray[np.float64]
 class ScenarioSet:
     """Equally likely or weighted scenarios of asset returns; immutable.
 
-    This constructor keeps the returns in memory. :meth:`from_npy`, :meth:`from_parquet` and :meth:`generated` make sets
+    This constructor keeps the returns in memory. :meth:`from_moments` makes a set of which only mean and covariance are
+    known. :meth:`from_npy`, :meth:`from_parquet` and :meth:`generated` make sets
     of any size whose returns are read or made in chunks, on every pass anew.
 
     Parameters
@@ -53,7 +56,7 @@ class ScenarioSet:
         probabilities that are negative, misaligned or do not sum to one.
     """
 
-    __slots__ = ("_horizon", "_index", "_kind", "_mean", "_probabilities", "_source")
+    __slots__ = ("_form", "_horizon", "_index", "_kind", "_mean", "_mean_known", "_probabilities", "_source")
 
     def __init__(
         self,
@@ -107,7 +110,55 @@ class ScenarioSet:
         self._kind = kind
         self._horizon = horizon
         self._mean: FloatArray | None = None
+        self._mean_known = True
+        self._form: QuadraticForm | None = None
         self._probabilities = _checked_probabilities(probabilities, index)
+
+    # -- mean and covariance alone -------------------------------------------------------------------------------
+    @classmethod
+    def from_moments(
+        cls,
+        mean: pd.Series | Mapping[str, float] | None,
+        covariance: pd.DataFrame | FactorCovariance,
+        *,
+        horizon: str | None = None,
+    ) -> Self:
+        """A distribution known by its mean and covariance alone.
+
+        Expected return, variance, volatility and tracking error are exact, and a covariance in factored form is never
+        formed. Whatever looks at single scenarios - CVaR, drawdown, losses - is refused.
+
+        Parameters
+        ----------
+        mean
+            Expected return of every asset, as fractions per horizon; None where it is not known (it then counts as
+            zero, and no expected return is reported).
+        covariance
+            By asset (N x N), per horizon; a frame or a :class:`FactorCovariance`. It gives the assets their order.
+        horizon
+            What the moments span, for display.
+
+        Raises
+        ------
+        InputError
+            For what is no covariance, duplicate assets, and a mean that does not match them or is not finite.
+        """
+        what = "ScenarioSet.from_moments"
+        if not isinstance(covariance, pd.DataFrame | FactorCovariance):
+            raise InputError(
+                f"{what}: covariance must be a frame by asset or a FactorCovariance, was {type(covariance).__name__}"
+            )
+        assets = covariance.assets if isinstance(covariance, FactorCovariance) else covariance.index
+        if not len(assets):
+            raise InputError(f"{what}: the covariance has no assets")
+        labels = _labels(assets)
+        values = np.zeros(len(labels)) if mean is None else align(mean, labels, what="mean")
+        scenarios = cls.__new__(cls)
+        form = QuadraticForm(covariance, labels, what)
+        scenarios._keep(MomentSource(values, form, labels), None, pd.RangeIndex(2, name="scenario"), "simple", horizon)
+        scenarios._form = form
+        scenarios._mean_known = mean is not None
+        return scenarios
 
     # -- sets that are read or made in chunks --------------------------------------------------------------------
     @classmethod
@@ -302,9 +353,17 @@ class ScenarioSet:
         return self._like(source, probabilities, pd.RangeIndex(source.shape[0], name="scenario"))
 
     def _like(self, source: ReturnsSource, probabilities: Any, index: pd.Index) -> Self:
+        self._refuse_moments("another set made from it")
         scenarios = type(self).__new__(type(self))
         scenarios._keep(source, probabilities, index, self._kind, self._horizon)
         return scenarios
+
+    def _refuse_moments(self, what: str) -> None:
+        if self._form is not None:
+            raise InputError(
+                f"this set is known by its mean and covariance alone, and {what} needs scenarios: draw some with "
+                "portfolioopt.scenarios.factor_monte_carlo, or pass returns"
+            )
 
     # -- what it holds -------------------------------------------------------------------------------------------
     @property
@@ -318,6 +377,7 @@ class ScenarioSet:
 
         Raises InputError for a set that is read or made in chunks.
         """
+        self._refuse_moments("a matrix of returns")
         if self._source.matrix is None:
             raise InputError(
                 f"the {self.n_scenarios} x {self.n_assets} returns of this set are never in memory as a whole; use "
@@ -351,6 +411,16 @@ class ScenarioSet:
         return self._kind
 
     @property
+    def form(self) -> QuadraticForm | None:
+        """The covariance, where the set is known by mean and covariance alone; None where it has scenarios."""
+        return self._form
+
+    @property
+    def mean_known(self) -> bool:
+        """False where the set was made from a covariance without a mean."""
+        return self._mean_known
+
+    @property
     def n_scenarios(self) -> int:
         """S."""
         return self._source.shape[0]
@@ -379,6 +449,8 @@ class ScenarioSet:
 
     def covariance(self) -> pd.DataFrame:
         """Covariance (N x N) under the scenario probabilities, dividing by the total probability of one."""
+        if self._form is not None:
+            return pd.DataFrame(self._form.dense(), index=self.assets, columns=self.assets)
         mean, values = self.mean().to_numpy(), np.zeros((self.n_assets, self.n_assets))
         for part, rows in self._source.blocks():
             centred = rows - mean
@@ -391,17 +463,35 @@ class ScenarioSet:
 
     def losses(self, weights: pd.Series | Mapping[str, float]) -> pd.Series:
         """Loss of the portfolio in each scenario, ``-R w`` as a fraction of NAV; positive is bad."""
+        self._refuse_moments("a loss by scenario")
         return pd.Series(self._source.losses(self.weights_array(weights)), index=self._index, name="loss")
 
     def tail(self, weights: pd.Series | Mapping[str, float], beta: float) -> Tail:
         """Value-at-risk, CVaR and tail probabilities of the portfolio at level `beta`."""
+        self._refuse_moments("a tail")
         return tail(self._source.losses(self.weights_array(weights)), self._probabilities, beta)
 
     def __repr__(self) -> str:
         span = f", horizon {self._horizon}" if self._horizon else ""
+        if self._form is not None:
+            known = "mean and covariance" if self._mean_known else "covariance"
+            return f"ScenarioSet({known} of {self.n_assets} assets{span})"
         equal = np.ptp(self._probabilities) <= 1e-12 / self.n_scenarios
         size = f"{self.n_scenarios} scenarios x {self.n_assets} assets"
         return f"ScenarioSet({size}{span}, {'equal' if equal else 'unequal'} probabilities)"
+
+
+class MomentSource(InMemory):
+    """Stands in for scenarios where only moments are known: the mean, twice, with the size of the covariance."""
+
+    def __init__(self, mean: FloatArray, form: QuadraticForm, assets: pd.Index) -> None:
+        super().__init__(np.stack([mean, mean]), assets)
+        self._size = float(np.sqrt(np.mean(form.variances() + mean**2)))
+
+    @property
+    def root_mean_square(self) -> float:
+        """Root of the mean second moment of the assets."""
+        return self._size
 
 
 def whole_number(value: int, what: str, *, least: int) -> int:

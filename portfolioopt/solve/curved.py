@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from portfolioopt.problem import Compiled
-from portfolioopt.problem.curved import CurvedTerm, Drawdown
-from portfolioopt_kernels import STALLED, HingeProgram, Settings, Solution, exchange
+from portfolioopt.problem.curved import Bend, CurvedTerm, Drawdown
+from portfolioopt_kernels import STALLED, Factored, HingeProgram, Settings, Solution, exchange
 
 from .certificate import dual_bound
 from .engine import interior_point
@@ -29,6 +29,7 @@ FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 ROUNDS = 60
 BLOCK = 48  # tangents are added in blocks, so that few shapes are compiled
+LOW_RANK = 3  # assets per factor from which on Woodbury's identity is cheaper than a matrix
 HOPELESS = 3  # Newton steps in a row whose model has no feasible point, after which a search may be given up
 BROKEN = 1e-5  # infeasibility of a model from which on it has none
 CLOSE = 1e-4  # relative change of the objective below which the bound is worth its computation
@@ -96,6 +97,10 @@ class _Search:
         self.weighed = [bool(c and t.smooth) for c, t in zip(costly, self.terms, strict=True)]  # type: ignore[attr-defined]
         self.cuts: list[_Cut] = []
         self.multiplier = np.maximum(self.p.linear[self.columns], 0.0)
+        if not self.multiplier.any() and not len(self.p.cvar_level):
+            # nothing is known yet of what a cap costs: the objective per typical value of the curve, or the first step
+            # would go to a vertex, which is slow where there are many assets
+            self.multiplier = np.full(len(self.columns), float(np.abs(self.p.linear[: self.n]).max(initial=0.0)))
         self.penalty = np.zeros(sum(self.p.shape[2:]))  # per unit of each violation
         self.iterations = 0
         self.passes = self.compile_seconds = self.solve_seconds = 0.0
@@ -170,19 +175,38 @@ class _Search:
         """What the violations of a point are charged."""
         return float(self.penalty @ point.over)
 
-    def bend(self, x: FloatArray) -> FloatArray | None:
+    def bend(self, x: FloatArray) -> FloatArray | Factored | None:
         """Second derivative of the Lagrangian over the columns (n, n); None where nothing bends."""
-        total = np.zeros((self.n, self.n))
         view = self.compiled.view(x)
-        for term, scale, price in zip(self.terms, self.scales, self.multiplier, strict=True):
-            assert isinstance(term, CurvedTerm)
-            if term.smooth and price > 0:
-                total += price / scale * term.hessian(view)
+        priced = [
+            (term, price / scale)
+            for term, scale, price in zip(self.terms, self.scales, self.multiplier, strict=True)
+            if isinstance(term, CurvedTerm) and term.smooth and price > 0
+        ]
+        if not len(self.p.cvar_level):
+            found = [(term.bend(view), price) for term, price in priced]
+            thin = [(bend, price) for bend, price in found if bend is not None]
+            if thin and len(thin) == len(found):
+                joined = self._joined(thin)
+                if LOW_RANK * joined.root.shape[1] <= self.n and (joined.diagonal[: self.n] > 0).all():
+                    return joined
+        total = np.zeros((self.n, self.n))
+        for term, price in priced:
+            total += price * term.hessian(view)
         if not total.any():
             return None
         wide = np.zeros((self.p.shape[1], self.p.shape[1]))
         wide[: self.n, : self.n] = 0.5 * (total + total.T)
         return wide
+
+    def _joined(self, bends: list[tuple[Bend, float]]) -> Factored:
+        """A weighted sum of second derivatives in factored form, over all columns."""
+        extra = self.p.shape[1] - self.n
+        return Factored(
+            np.pad(np.sum([price * bend.diagonal for bend, price in bends], axis=0), (0, extra)),
+            np.pad(np.hstack([np.sqrt(price) * bend.root for bend, price in bends]), ((0, extra), (0, 0))),
+            np.concatenate([bend.sign for bend, _ in bends]),
+        )
 
     def newton(self, centre: _Point, latest: list[_Cut], margin: float = 0.0) -> FloatArray | None:
         """The optimum of the quadratic model around a point; tangents of caps are lifted by a margin."""
@@ -195,7 +219,8 @@ class _Search:
             return None
         program = program_in_memory(replace(self.compiled, program=self.with_tangents([*smooth, *rough])))
         # (x - c)'H(x - c) / 2 = x'Hx / 2 - (Hc)'x + constant
-        program = exchange(program, linear=program.linear - bend @ centre.columns, start=centre.columns)
+        pull = bend.times(centre.columns) if isinstance(bend, Factored) else bend @ centre.columns
+        program = exchange(program, linear=program.linear - pull, start=centre.columns)
         run = interior_point(program, Settings(1e-11, 1e-12, 200), bend)
         self.compile_seconds += run.compile_seconds
         self.solve_seconds += run.solve_seconds
@@ -301,6 +326,8 @@ def by_tangents(
     centre = search.judge(start)
     if centre is None:  # outside the domain of a curve, which holds cash at least
         centre = search.judge(np.where(np.arange(len(start)) < search.n, 0.0, start))
+    if centre is None:  # or which needs something of every asset
+        centre = search.judge(np.where(np.arange(len(start)) < search.n, 1.0 / search.n, start))
     if centre is None:
         return Certified(Attempt(nothing(compiled, start, STALLED), None, 0, 0.0, 0.0, 0.0), compiled)
     radius = 0.5 * max(float(np.abs(centre.columns[: search.n]).max(initial=0.0)), 1e-2)
@@ -345,6 +372,8 @@ def by_tangents(
         # a bound costs something, so only where it may end the search; the vertex's costs most and is the best
         settled = not better or gain <= CLOSE * centre.size or number % 8 == 7
         for prove in (search.newton_bound, search.vertex_bound) if settled else ():
+            if prove == search.vertex_bound and better and not boxed and best is not None and number % 8 != 7:
+                continue  # another Newton step costs less, and closes the gap quadratically
             proof = prove()
             if proof is None:
                 continue

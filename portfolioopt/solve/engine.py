@@ -19,7 +19,7 @@ import numpy as np
 
 from portfolioopt.blas import quiet_blas
 from portfolioopt.problem import Compiled
-from portfolioopt_kernels import HingeProgram, Settings, Solution, exchange, scaling, solve, vertex
+from portfolioopt_kernels import Factored, HingeProgram, Settings, Solution, exchange, scaling, solve, vertex
 from portfolioopt_kernels.padding import pad, unpad
 
 from . import cache
@@ -53,16 +53,25 @@ _executables_lock = threading.Lock()
 _compilations = 0
 
 
-def interior_point(program: HingeProgram, settings: Settings, quadratic: np.ndarray | None = None) -> Run:
+def interior_point(program: HingeProgram, settings: Settings, quadratic: np.ndarray | Factored | None = None) -> Run:
     """Solve one NumPy program by the interior point, on JAX's default device.
 
-    `quadratic` is Q (N, N) of a term w'Qw / 2 in the objective, if there is one.
+    `quadratic` is Q (N, N) of a term w'Qw / 2 in the objective, if there is one; in factored form only where the
+    program has no CVaR blocks.
     """
     s, n, _, _, c = program.shape
     padded = pad(program)
     arguments: tuple[Any, ...] = jax.tree.map(np.float64, settings), padded
-    if quadratic is not None:
-        room = padded.shape[1] - n
+    room = padded.shape[1] - n
+    if isinstance(quadratic, Factored):
+        more = -quadratic.root.shape[1] % 8  # few shapes, so that loops compile once
+        low_rank = Factored(
+            np.pad(quadratic.diagonal, (0, room)),
+            np.pad(quadratic.root, ((0, room), (0, more))),
+            np.pad(quadratic.sign, (0, more), constant_values=1.0),
+        )
+        arguments = *arguments, low_rank
+    elif quadratic is not None:
         arguments = *arguments, np.pad(np.asarray(quadratic, dtype=np.float64), ((0, room), (0, room)))
     solution, compile_seconds, solve_seconds = call(_interior_point, *arguments)
     return Run(unpad(solution, s, n, c), compile_seconds, solve_seconds)

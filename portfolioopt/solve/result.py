@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,7 @@ class Result:
         "certificate",
         "columns",
         "conflict",
+        "details",
         "direction",
         "engine",
         "iterations",
@@ -84,6 +87,7 @@ class Result:
         nearest: pd.Series | None = None,
         direction: pd.Series | None = None,
         engine: str = "",
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         self.problem = problem
         self.status = status
@@ -106,6 +110,8 @@ class Result:
         """The vertex, for a warm start; None where the interior point answered."""
         self.engine = engine
         """What found the weights and what proved the bound."""
+        self.details: dict[str, Any] = dict(details or {})
+        """What a method of `portfolioopt.allocation` found on its way, by name: frames, series and numbers."""
         self.ratio: Ratio | None = None
         """The ratio that was maximised, if it was one; the objective and the certificate are about it."""
         self.conflict = conflict
@@ -143,10 +149,13 @@ class Result:
 
     @property
     def risk(self) -> pd.DataFrame:
-        """Value-at-risk and CVaR of the loss as fractions of NAV, by confidence level; 0.95 if the problem has none."""
+        """Value-at-risk and CVaR of the loss as fractions of NAV, by confidence level; 0.95 if the problem has none.
+
+        Without rows where the problem knows mean and covariance alone: they say nothing about tails.
+        """
         tails = self._require().tails
-        if not tails:
-            scenarios = self.problem.scenarios
+        scenarios = self.problem.scenarios
+        if not tails and scenarios.form is None:
             losses = scenarios.source.losses(self._weights_array())
             tails = {0.95: tail(losses, scenarios.probabilities, 0.95)}
         return pd.DataFrame(
@@ -168,7 +177,9 @@ class Result:
 
     @property
     def expected_return(self) -> float:
-        """Scenario mean of the portfolio return per horizon, before costs."""
+        """Scenario mean of the portfolio return per horizon, before costs; NaN where the problem knows no mean."""
+        if not self.problem.scenarios.mean_known:
+            return np.nan
         losses = self.problem.scenarios.source.losses(self._weights_array())
         return -float(self.problem.scenarios.probabilities @ losses)
 
@@ -176,6 +187,8 @@ class Result:
     def volatility(self) -> float:
         """Standard deviation of the portfolio return per horizon under the scenario probabilities."""
         scenarios = self.problem.scenarios
+        if scenarios.form is not None:
+            return float(np.sqrt(max(scenarios.form(self._weights_array())[0], 0.0)))
         losses = scenarios.source.losses(self._weights_array())
         return float(np.sqrt(scenarios.probabilities @ (losses - scenarios.probabilities @ losses) ** 2))
 
@@ -224,6 +237,8 @@ class Result:
         """The `n` worst scenarios: loss, probability, their share of the tail, and the asset that lost most in each."""
         weights = self._weights_array()
         scenarios = self.problem.scenarios
+        if scenarios.form is not None:
+            raise InputError("the problem knows mean and covariance alone, so there are no scenarios to list")
         level = beta if beta is not None else next(iter(self.problem.compiled.betas), 0.95)
         losses = scenarios.source.losses(weights)
         tail_probability = tail(losses, scenarios.probabilities, level).weights
@@ -253,7 +268,8 @@ class Result:
             rows["relative gap"] = f"{c.gap:.1e}"
             worst = f" ({c.worst_constraint})" if c.worst_constraint else ""
             rows["largest violation"] = f"{c.max_violation:.1e}{worst}"
-            rows["expected return"] = f"{self.expected_return:.4%}"
+            if self.problem.scenarios.mean_known:
+                rows["expected return"] = f"{self.expected_return:.4%}"
             rows["volatility"] = f"{self.volatility:.4%}"
             for beta, line in self.risk.iterrows():
                 rows[f"VaR / CVaR at {beta:g}"] = f"{line['var']:.4%} / {line['cvar']:.4%}"

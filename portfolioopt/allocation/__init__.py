@@ -1,0 +1,10 @@
+"""Classic allocators, each returning the common `Result`."""
+
+from .equal_weight import equal_weight as equal_weight
+from .inverse_volatility import inverse_volatility as inverse_volatility
+from .maximum_diversification import maximum_diversification as maximum_diversification
+from .mean_variance import efficient_frontier as efficient_frontier
+from .mean_variance import mean_variance as mean_variance
+from .mean_variance import minimum_variance as minimum_variance
+from .risk_parity import risk_parity as risk_parity
+from .risk_parity import risk_parity_batch as risk_parity_batch
