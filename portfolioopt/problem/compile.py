@@ -360,7 +360,7 @@ class _Builder:
             present = np.flatnonzero(np.isfinite(limit))
             if not len(present):
                 continue
-            names = tuple(f"{constraint}[{asset}]" for asset in self.assets.take(present))
+            names = tuple(f"{constraint}[{asset}]" for asset in self.assets.take(present).tolist())
             self.lines.append(Lines(constraint, names, kind, sense, present, limit[present]))
         if self.penalty is None:
             self.canvas.lower = np.maximum(self.canvas.lower, lower)
@@ -372,7 +372,7 @@ class _Builder:
         assert self.holdings is not None
         present = np.flatnonzero(np.isfinite(limit))
         if len(present):
-            names = tuple(f"{constraint}[{asset}]" for asset in self.assets.take(present))
+            names = tuple(f"{constraint}[{asset}]" for asset in self.assets.take(present).tolist())
             self.lines.append(Lines(constraint, names, "trade", "<=", present, limit[present]))
         if self.penalty is None:
             self.canvas.lower = np.maximum(self.canvas.lower, self.holdings - limit)
