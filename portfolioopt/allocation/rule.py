@@ -164,7 +164,7 @@ def variances_above_zero(variances: FloatArray, assets: pd.Index, who: str) -> F
     """The variances (N,), or the refusal of assets that do not vary."""
     none = variances <= 1e-14 * float(variances.max(initial=0.0))
     if none.any():
-        raise InputError(f"{who} needs assets with risk, and {some(assets[none])} has none; leave it out, or cap it")
+        raise InputError(f"{who} needs assets with risk, and {some(assets[none])} has none; leave it out")
     return variances
 
 

@@ -92,7 +92,14 @@ def root(covariance: pd.DataFrame, what: str) -> FloatArray:
     size = float(np.abs(matrix).max(initial=0.0))
     if np.abs(matrix - matrix.T).max(initial=0.0) > 1e-8 * size:
         raise InputError(f"{what}: the covariance is not symmetric; pass (c + c.T) / 2 if that is what is meant")
-    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    symmetric = 0.5 * (matrix + matrix.T)
+    try:
+        found = np.linalg.cholesky(symmetric)  # a tenth of the time of eigenvalues
+        if len(found) and float(np.diagonal(found).min()) ** 2 > 1e-10 * size:
+            return found
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = np.linalg.eigh(symmetric)
     if len(values) and values[0] < -1e-8 * max(float(values[-1]), 0.0):
         raise InputError(
             f"{what}: the covariance is not positive semidefinite (smallest eigenvalue {values[0]:.3g}, largest "
