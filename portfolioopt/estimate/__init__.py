@@ -1,4 +1,4 @@
-"""Means, covariances and factor models from returns."""
+"""Means, covariances, factor models and regimes from returns, and how good they turned out."""
 
 from .covariances import CovarianceEstimator as CovarianceEstimator
 from .covariances import DenoisedCovariance as DenoisedCovariance
@@ -9,6 +9,8 @@ from .covariances import NonlinearShrinkage as NonlinearShrinkage
 from .covariances import OracleApproximating as OracleApproximating
 from .covariances import SampleCovariance as SampleCovariance
 from .covariances import SemiCovariance as SemiCovariance
+from .cross_section import CrossSectionalFactors as CrossSectionalFactors
+from .cross_section import CrossSectionalFit as CrossSectionalFit
 from .factored import FactorCovariance as FactorCovariance
 from .factored import nearest_covariance as nearest_covariance
 from .factored import square as square
@@ -17,5 +19,22 @@ from .means import EquilibriumMean as EquilibriumMean
 from .means import ExponentialMean as ExponentialMean
 from .means import JamesStein as JamesStein
 from .means import SampleMean as SampleMean
+from .models import FactorModel as FactorModel
 from .models import RegressionFactors as RegressionFactors
 from .models import StatisticalFactors as StatisticalFactors
+from .quality import BiasStatistic as BiasStatistic
+from .quality import bias_statistic as bias_statistic
+from .quality import compare as compare
+from .quality import condition_number as condition_number
+from .quality import volatility_forecast_quality as volatility_forecast_quality
+from .regimes import MarketRegime as MarketRegime
+from .regimes import MarketRegimes as MarketRegimes
+from .regimes import RegimeMoments as RegimeMoments
+from .regimes import VolatilityStates as VolatilityStates
+from .regimes import regime_moments as regime_moments
+from .rolling import RollingCovariances as RollingCovariances
+from .rolling import RollingFactorModel as RollingFactorModel
+from .rolling import rolling_covariances as rolling_covariances
+from .rolling import rolling_factor_model as rolling_factor_model
+from .switching import MarkovSwitching as MarkovSwitching
+from .switching import SwitchingFit as SwitchingFit

@@ -14,7 +14,7 @@ import pandas as pd
 from portfolioopt.errors import InputError
 from portfolioopt.labels import FloatArray, align, checked_number, some
 
-from .checks import checked_returns, checked_variation, dependent
+from .checks import check_estimator, checked_returns, checked_variation, dependent
 from .covariances import CovarianceEstimator, SampleCovariance, decay
 from .factored import FactorCovariance, square
 
@@ -72,7 +72,7 @@ class JamesStein:
     covariance: CovarianceEstimator = field(default_factory=SampleCovariance)
 
     def __post_init__(self) -> None:
-        _check_estimator(self.covariance, "JamesStein")
+        check_estimator(self.covariance, "JamesStein")
 
     def fit(self, returns: pd.DataFrame) -> pd.Series:
         """Mean by asset (N,); needs 2 rows, and those of the covariance."""
@@ -117,7 +117,7 @@ class BayesStein:
 
     def __post_init__(self) -> None:
         if self.covariance is not None:
-            _check_estimator(self.covariance, "BayesStein")
+            check_estimator(self.covariance, "BayesStein")
 
     def fit(self, returns: pd.DataFrame) -> pd.Series:
         """Mean by asset (N,); needs N + 3 rows, or 2 and those of the covariance that was given."""
@@ -169,7 +169,7 @@ class EquilibriumMean:
         if not isinstance(self.weights, pd.Series | Mapping):
             raise InputError("EquilibriumMean: weights must give the weight of every asset (a Series or mapping)")
         checked_number(self.risk_aversion, "EquilibriumMean: risk_aversion", above=0.0)
-        _check_estimator(self.covariance, "EquilibriumMean")
+        check_estimator(self.covariance, "EquilibriumMean")
 
     def fit(self, returns: pd.DataFrame) -> pd.Series:
         """Expected excess return by asset (N,); needs the rows of the covariance."""
@@ -212,9 +212,3 @@ def _solved(matrix: FloatArray, right: FloatArray, assets: pd.Index) -> FloatArr
             "covariance=LedoitWolf()"
         )
     return (vectors @ ((vectors.T @ (right / std[:, None])) / values[:, None])) / std[:, None]
-
-
-def _check_estimator(value: object, who: str) -> None:
-    if isinstance(value, type) or not callable(getattr(value, "fit", None)):
-        name = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-        raise InputError(f"{who}: covariance must be an estimator, for example LedoitWolf(), was {name}")

@@ -8,10 +8,34 @@ import numpy as np
 import pandas as pd
 
 from portfolioopt.errors import InputError
-from portfolioopt.labels import some
 
-from .checks import checked_count, checked_returns, checked_variation, dependent
+from .checks import checked_count, checked_factors, checked_returns, checked_variation, dependent
 from .factored import FactorCovariance
+
+
+@dataclass(frozen=True, eq=False)
+class FactorModel:
+    r"""Returns split into factors and the rest, :math:`r_{ti} = \alpha_i + b_i' f_t + e_{ti}`.
+
+    Parameters
+    ----------
+    mean
+        Expected return by asset (N,), :math:`\alpha_i + b_i' \bar f`, per row.
+    covariance
+        B, F and d, per row.
+    factors
+        f, the returns of the factors (T x K), in the unit in which exposures are per unit.
+    intercept
+        :math:`\alpha` by asset (N,), per row.
+    residuals
+        e (T x N).
+    """
+
+    mean: pd.Series
+    covariance: FactorCovariance
+    factors: pd.DataFrame
+    intercept: pd.Series
+    residuals: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -63,6 +87,11 @@ class StatisticalFactors:
             pd.Series(rest, returns.columns),
         )
 
+    def decompose(self, returns: pd.DataFrame) -> FactorModel:
+        """The model with the returns of its factors: a factor is the portfolio whose weights are its exposures."""
+        covariance = self.fit(returns)
+        return _decomposed(returns, returns @ covariance.exposures, covariance)
+
 
 @dataclass(frozen=True)
 class RegressionFactors:
@@ -79,20 +108,8 @@ class RegressionFactors:
         Further rows of it are not looked at.
         """
         who = "RegressionFactors"
-        if not isinstance(factors, pd.DataFrame):
-            raise InputError(f"{who}: factors must be a frame of periods x factors, was {type(factors).__name__}")
-        needed = factors.shape[1] + 2
-        values = checked_returns(returns, who, rows=needed)
-        if factors.index.has_duplicates:
-            checked_returns(factors, who, rows=0, what="factors")
-        absent = returns.index.difference(factors.index, sort=False)
-        if len(absent):
-            raise InputError(
-                f"{who}: factors has no row for {len(absent)} of the {len(returns)} dates of returns ({some(absent)}); "
-                "keep those of both with returns.loc[returns.index.intersection(factors.index)]"
-            )
-        chosen = factors.loc[returns.index]
-        known = checked_returns(chosen, who, rows=needed, what="factors")
+        known = checked_factors(returns, factors, who)
+        values = returns.to_numpy(dtype=np.float64)
         checked_variation(known, factors.columns, who)
         rows, count = known.shape
         f = known - known.mean(axis=0)
@@ -112,3 +129,15 @@ class RegressionFactors:
             pd.DataFrame(f.T @ f / (rows - 1), factors.columns, factors.columns),
             pd.Series(np.einsum("tn,tn->n", rest, rest) / (rows - count - 1), returns.columns),
         )
+
+    def decompose(self, returns: pd.DataFrame, factors: pd.DataFrame) -> FactorModel:
+        """The model with the factors on the dates of the returns, the intercepts and what is left."""
+        covariance = self.fit(returns, factors)
+        return _decomposed(returns, factors.loc[returns.index].astype(np.float64), covariance)
+
+
+def _decomposed(returns: pd.DataFrame, factors: pd.DataFrame, covariance: FactorCovariance) -> FactorModel:
+    mean = returns.mean()
+    intercept = mean - covariance.exposures @ factors.mean()
+    residuals = returns - factors @ covariance.exposures.T - intercept
+    return FactorModel(mean, covariance, factors, intercept, residuals)

@@ -179,3 +179,31 @@ def test_factors_that_cannot_be_meant() -> None:
         fit(RETURNS, MARKET.assign(copy=3 * MARKET["market"]))
     with pytest.raises(po.InputError, match="factors has no columns"):
         fit(RETURNS, MARKET.iloc[:, :0])
+
+
+# -- the returns of factors --------------------------------------------------------------------------------------
+def test_a_model_splits_returns_into_factors_and_the_rest() -> None:
+    for model in (StatisticalFactors(3).decompose(RETURNS), RegressionFactors().decompose(RETURNS, MARKET)):
+        b = model.covariance.exposures
+        whole = model.factors @ b.T + model.intercept + model.residuals
+        pd.testing.assert_frame_equal(whole, RETURNS)
+        pd.testing.assert_series_equal(model.mean, RETURNS.mean())
+        np.testing.assert_allclose(model.factors.cov(), model.covariance.factor_covariance, rtol=1e-8, atol=1e-16)
+        np.testing.assert_allclose(model.residuals.mean(), 0.0, atol=1e-16)
+
+
+def test_the_rest_is_unrelated_to_the_factors_and_has_the_specific_variance() -> None:
+    model = RegressionFactors().decompose(RETURNS, MARKET)
+    pd.testing.assert_frame_equal(model.factors, MARKET)
+    np.testing.assert_allclose((model.residuals.T @ (MARKET - MARKET.mean())) / len(MARKET), 0.0, atol=1e-14)
+    variance = (model.residuals**2).sum() / (len(MARKET) - 3)
+    np.testing.assert_allclose(variance, model.covariance.idiosyncratic, rtol=1e-10)
+    components = StatisticalFactors(3).decompose(RETURNS)
+    np.testing.assert_allclose(components.residuals.var(), components.covariance.idiosyncratic, rtol=1e-9)
+
+
+def test_factor_returns_are_those_of_scikit_learn() -> None:
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    scores = decomposition.PCA(n_components=2, svd_solver="full").fit_transform(RETURNS.to_numpy())
+    factors = StatisticalFactors(2).decompose(RETURNS).factors
+    np.testing.assert_allclose(np.abs(factors - factors.mean()), np.abs(scores), rtol=1e-6, atol=1e-9)
