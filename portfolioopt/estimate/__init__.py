@@ -1,5 +1,9 @@
 """Means, covariances, factor models and regimes from returns, and how good they turned out."""
 
+from .black_litterman import BlackLitterman as BlackLitterman
+from .black_litterman import BlackLittermanPosterior as BlackLittermanPosterior
+from .black_litterman import black_litterman_posterior as black_litterman_posterior
+from .black_litterman import implied_risk_aversion as implied_risk_aversion
 from .covariances import CovarianceEstimator as CovarianceEstimator
 from .covariances import DenoisedCovariance as DenoisedCovariance
 from .covariances import ExponentialCovariance as ExponentialCovariance
@@ -32,6 +36,11 @@ from .regimes import MarketRegimes as MarketRegimes
 from .regimes import RegimeMoments as RegimeMoments
 from .regimes import VolatilityStates as VolatilityStates
 from .regimes import regime_moments as regime_moments
+from .return_views import AbsoluteView as AbsoluteView
+from .return_views import RelativeView as RelativeView
+from .return_views import ViewMatrix as ViewMatrix
+from .return_views import view_confidence as view_confidence
+from .return_views import view_uncertainty as view_uncertainty
 from .rolling import RollingCovariances as RollingCovariances
 from .rolling import RollingFactorModel as RollingFactorModel
 from .rolling import rolling_covariances as rolling_covariances

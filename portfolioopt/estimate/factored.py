@@ -94,7 +94,7 @@ def root(covariance: pd.DataFrame, what: str) -> FloatArray:
         raise InputError(f"{what}: the covariance is not symmetric; pass (c + c.T) / 2 if that is what is meant")
     symmetric = 0.5 * (matrix + matrix.T)
     try:
-        found = np.linalg.cholesky(symmetric)  # a tenth of the time of eigenvalues
+        found: FloatArray = np.linalg.cholesky(symmetric).astype(np.float64)  # a tenth of the time of eigenvalues
         if len(found) and float(np.diagonal(found).min()) ** 2 > 1e-10 * size:
             return found
     except np.linalg.LinAlgError:

@@ -11,7 +11,9 @@ lengths; Politis & Romano (1992), "A circular block-resampling procedure for sta
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,8 @@ from portfolioopt.errors import InputError
 
 from .historical import historical
 from .scenario_set import ScenarioSet, whole_number
+
+Method: TypeAlias = Literal["stationary", "circular"]
 
 _CELLS = 1 << 18  # cells of one working array: 2 MiB each, so that the few in use stay in cache
 
@@ -32,7 +36,7 @@ def block_bootstrap(
     seed: int,
     horizon: int = 1,
     block_length: int | None = None,
-    method: Literal["stationary", "circular"] = "stationary",
+    method: Method = "stationary",
 ) -> ScenarioSet:
     r"""Draw paths of consecutive blocks of history and compound each to one return per asset.
 
@@ -73,9 +77,55 @@ def block_bootstrap(
         For sizes out of range, a negative seed, an unknown method, dates out of order, missing or infinite
         returns (naming the cells), and returns below -100 %, which cannot be compounded.
     """
+    draw = blocks(returns, n_scenarios, seed, horizon, block_length, method)
+    compounded = np.empty((draw.count, draw.history.n_assets))
+    for part, positions in draw.positions():
+        _compound(draw.matrix, positions, compounded[part])
+    return ScenarioSet(
+        pd.DataFrame(compounded, index=pd.RangeIndex(draw.count, name="scenario"), columns=draw.history.assets),
+        horizon=draw.span,
+    )
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Which rows of a history the paths of a block bootstrap visit."""
+
+    history: ScenarioSet
+    count: int
+    periods: int
+    length: int
+    method: Method
+    seed: int
+
+    @property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """Returns of the history (T, N)."""
+        return np.asarray(self.history.matrix, dtype=np.float64)
+
+    @property
+    def span(self) -> str:
+        """What a path spans, in words."""
+        return "1 period" if self.periods == 1 else f"{self.periods} periods"
+
+    def positions(self) -> Iterator[tuple[slice, npt.NDArray[np.int64]]]:
+        """Some paths at a time: which ones, and the rows that they visit (count x horizon)."""
+        generator = np.random.Generator(np.random.PCG64(self.seed))
+        chunk = max(1, _CELLS // max(self.history.n_assets, self.periods))
+        draw = _stationary if self.method == "stationary" else _circular
+        for first in range(0, self.count, chunk):
+            size = min(chunk, self.count - first)
+            part = slice(first, first + size)
+            yield part, draw(generator, size, self.periods, self.history.n_scenarios, self.length)
+
+
+def blocks(
+    returns: pd.DataFrame, n_paths: int, seed: int, horizon: int, block_length: int | None, method: Method
+) -> Blocks:
+    """Check the arguments of :func:`block_bootstrap`."""
     history = historical(returns)
     rows = history.n_scenarios
-    count = whole_number(n_scenarios, "n_scenarios", least=2)
+    count = whole_number(n_paths, "n_scenarios", least=2)
     periods = whole_number(horizon, "horizon", least=1)
     if periods > rows:
         raise InputError(f"horizon is {periods} periods, but the history has only {rows}")
@@ -86,28 +136,20 @@ def block_bootstrap(
         raise InputError(f"block_length is {length} periods, but the history has only {rows}")
     if method not in ("stationary", "circular"):
         raise InputError(f"method must be 'stationary' or 'circular', was {method!r}")
-    matrix = np.asarray(history.matrix, dtype=np.float64)
-    if periods > 1 and matrix.min() < -1.0:
+    if periods > 1:
+        refuse_total_losses(history)
+    return Blocks(history, count, periods, length, method, whole_number(seed, "seed", least=0))
+
+
+def refuse_total_losses(history: ScenarioSet) -> None:
+    """Refuse returns below -100 %, which cannot be compounded."""
+    matrix = history.matrix
+    if matrix.min() < -1.0:
         row, column = divmod(int(matrix.argmin()), history.n_assets)
         raise InputError(
             f"returns has {matrix[row, column]:g} at ({history.index[row]}, {history.assets[column]}): a "
             "loss of more than 100 % cannot be compounded. Are these percentages? Returns are fractions"
         )
-
-    generator = np.random.Generator(np.random.PCG64(whole_number(seed, "seed", least=0)))
-    compounded = np.empty((count, history.n_assets))
-    chunk = max(1, _CELLS // max(history.n_assets, periods))
-    for first in range(0, count, chunk):
-        part = compounded[first : first + chunk]
-        if method == "stationary":
-            positions = _stationary(generator, len(part), periods, rows, length)
-        else:
-            positions = _circular(generator, len(part), periods, rows, length)
-        _compound(matrix, positions, part)
-    return ScenarioSet(
-        pd.DataFrame(compounded, index=pd.RangeIndex(count, name="scenario"), columns=history.assets),
-        horizon="1 period" if periods == 1 else f"{periods} periods",
-    )
 
 
 # Both take a fixed number of draws per scenario, scenario by scenario, so the chunks change nothing.

@@ -221,7 +221,13 @@ class _Search:
         # (x - c)'H(x - c) / 2 = x'Hx / 2 - (Hc)'x + constant
         pull = bend.times(centre.columns) if isinstance(bend, Factored) else bend @ centre.columns
         program = exchange(program, linear=program.linear - pull, start=centre.columns)
+        scenarios = len(program.returns)
+        if not len(program.cvar_level):  # nothing looks at scenarios, so that their number need not make a new shape
+            program = exchange(program, returns=np.zeros((2, program.shape[1])), cvar_density=np.zeros((0, 2)))
         run = interior_point(program, Settings(1e-11, 1e-12, 200), bend)
+        if scenarios != run.solution.scenario_dual.shape[-1]:
+            whole = exchange(run.solution, scenario_dual=np.zeros((0, scenarios)))
+            run = run._replace(solution=whole)
         self.compile_seconds += run.compile_seconds
         self.solve_seconds += run.solve_seconds
         steps = int(run.solution.iterations)

@@ -190,11 +190,11 @@ class Outer:
         low = np.maximum(np.append(lower, np.full(more, -np.inf)), np.concatenate(self._floor)) / scale
         high = np.append(upper, np.full(more, np.inf)) / scale
         lengths = np.array([len(columns) for columns in self._columns])
-        columns = np.concatenate(self._columns)
-        values = np.concatenate(self._values) * scale[columns]
-        starts = np.append(0, np.cumsum(lengths))
-        size = np.maximum.reduceat(np.abs(values), starts[:-1])
-        values = values / np.repeat(size, lengths)
+        columns = np.concatenate([np.empty(0, dtype=np.intp), *self._columns])
+        values = np.concatenate([np.empty(0), *self._values]) * scale[columns]
+        starts = np.append(0, np.cumsum(lengths)).astype(np.intp)
+        size = np.maximum.reduceat(np.abs(values), starts[:-1]) if len(lengths) else np.empty(0)
+        values = values / np.repeat(size, lengths.astype(np.intp))
         right = np.array(self._right) / size
         matrix = csr_array((values, columns, starts), shape=(len(right), self._width))
         precise = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}

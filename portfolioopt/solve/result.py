@@ -206,7 +206,7 @@ class Result:
         frames = _line_frames(compiled, view, evaluation)
         columns = ["name", "constraint", "sense", "value", "limit", "slack", "binding", "shadow_price"]
         if not frames:
-            return pd.DataFrame(columns=columns)
+            return pd.DataFrame(columns=columns).astype({"binding": bool})
         frame = pd.concat(frames, ignore_index=True)[columns]
         return frame.set_index(pd.Index(frame["name"].tolist()))
 

@@ -37,6 +37,7 @@ ROWS_SO_FAR = [
     estimate.DenoisedCovariance(),
     estimate.SemiCovariance(),
     estimate.StatisticalFactors(2),
+    estimate.BlackLitterman([estimate.AbsoluteView(RETURNS.columns[0], 0.001)], pd.Series(0.2, RETURNS.columns)),
 ]
 
 
@@ -143,6 +144,8 @@ def test_every_estimator_of_the_room_is_here() -> None:
     covered = " ".join([*OVER_TIME, *map(repr, ROWS_SO_FAR)])
     others = {"CovarianceEstimator", "FactorCovariance", "nearest_covariance", "square"}  # no estimators
     others |= {"BiasStatistic", "CrossSectionalFit", "FactorModel", "MarketRegime", "RegimeMoments"}  # results
+    others |= {"BlackLittermanPosterior", "black_litterman_posterior", "implied_risk_aversion"}
+    others |= {"AbsoluteView", "RelativeView", "ViewMatrix", "view_confidence", "view_uncertainty"}
     others |= {"RollingCovariances", "RollingFactorModel", "SwitchingFit"}
     others |= {"compare", "condition_number", "regime_moments", "volatility_forecast_quality"}  # of a whole history
     public = {

@@ -504,3 +504,17 @@ def test_options_that_are_refused(options: dict[str, object], words: str) -> Non
 def test_only_problems_are_solved() -> None:
     with pytest.raises(po.InputError, match="takes a Problem, was given DataFrame"):
         po.optimize(pd.DataFrame())  # type: ignore[arg-type]
+
+
+def test_without_any_constraint_the_answer_is_a_direction_or_a_portfolio() -> None:
+    returns = po.data.simple_returns(po.data.sample_prices()).iloc[-300:, :3]
+    scenarios = po.ScenarioSet(returns)
+    with pytest.raises(po.UnboundedError) as caught:
+        po.optimize(po.Problem(scenarios, po.ExpectedReturn(), []))
+    assert caught.value.direction is not None
+    free = po.optimize(po.Problem(scenarios, po.ExpectedReturn() - 50.0 * po.Variance(), []))
+    np.testing.assert_allclose(
+        free.weights, np.linalg.solve(100.0 * returns.cov(ddof=0).to_numpy(), returns.mean().to_numpy()), atol=1e-5
+    )
+    assert free.constraints.empty
+    assert "<table" in free._repr_html_()
