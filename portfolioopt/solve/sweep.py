@@ -174,7 +174,7 @@ def sweep(
 
     records: dict[int, dict[str, Any]] = {}
     priced: dict[int, dict[str, float]] = {}
-    with _bar(len(positions), progress) as step, _writer(to) as write:
+    with progress_bar(len(positions), progress) as step, _writer(to) as write:
         for number, record in _solve(problem, axes, positions, order, tolerance, workers, limits):
             if limits:
                 priced[number] = record.pop("limits")
@@ -534,7 +534,7 @@ def _frame(
 
 
 # -- progress and files ------------------------------------------------------------------------------------------
-class _bar:  # noqa: N801  used like a function
+class progress_bar:  # noqa: N801  used like a function
     """A progress bar over points, or nothing."""
 
     def __init__(self, total: int, shown: bool) -> None:
