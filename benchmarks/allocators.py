@@ -28,7 +28,6 @@ OUTPUT = Path(__file__).resolve().parent / "results" / "allocators.json"
 PEERS = ("skfolio", "Riskfolio-Lib", "pyportfolioopt", "cvxpy", "clarabel", "osqp", "scipy", "arch", "statsmodels")
 
 
-
 def draw(n: int, factors: int, seed: int) -> tuple[pd.Series, po.estimate.FactorCovariance]:
     """Expected returns and a factor model per year."""
     g = np.random.default_rng(seed)
@@ -98,7 +97,7 @@ def risk_parity(records: list[Record], n: int) -> None:
         return RiskBudgeting(risk_measure=RiskMeasure.VARIANCE).fit(returns).weights_
 
     def riskfolio() -> Any:
-        import riskfolio as rp
+        import riskfolio as rp  # pyright: ignore[reportMissingImports]
 
         portfolio = rp.Portfolio(returns=returns)
         portfolio.assets_stats(method_mu="hist", method_cov="hist")

@@ -44,7 +44,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .newton import PRECISION, Kkt, factor_kkt, solve_kkt
+from .newton import PRECISION, Factored, Kkt, factor_kkt, solve_kkt
 from .program import Dense, HingeMasks, HingeProgram, exchange, masks
 
 CORRECTORS = 2  # centrality correctors tried a step; each costs two passes, no factorisation
@@ -725,13 +725,13 @@ def _centre_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Ce
 
     # one vector, because JAX 0.10 cannot batch a transposed solve of which only some parts are batched
     n, rows = program.linear.shape[0], program.rows.shape[0]
-    size = kkt.matrix.shape[0]
+    matrix = kkt.matrix
+    assert not isinstance(matrix, Factored)  # hinges of scenarios take part
+    size = matrix.shape[0]
 
     def matvec(vector: Array) -> Array:
         z, b = vector[:size], vector[size:]
-        return jnp.concatenate(
-            [_matmul(kkt.matrix, z) + _matmul(b, kkt.border), _matmul(kkt.border, z) - kkt.corner * b]
-        )
+        return jnp.concatenate([_matmul(matrix, z) + _matmul(b, kkt.border), _matmul(kkt.border, z) - kkt.corner * b])
 
     def solve(_: Any, right: Array) -> Array:
         return jnp.concatenate(solve_kkt(kkt, right[:size], right[size:]))

@@ -233,7 +233,7 @@ def _tail_parity(
     solved = optimize(problem, tolerance=1e-9, raise_on_failure=False)
     if solved.weights is None or solved.certificate is None or not solved.certificate.gap <= 1e-6:
         raise InputError(
-            f"{who}: contributions to CVaR at {measure.beta:g} could not be balanced ({solved.message}); some long-only "
+            f"{who}: contributions to CVaR at {measure.beta:g} could not be balanced ({solved.message}); a long-only "
             "portfolio may have no loss in these scenarios"
         )
     positions = solved.weights.to_numpy()

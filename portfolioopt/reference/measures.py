@@ -191,7 +191,9 @@ def _deviation(term: Variance, model: Model, x: Any) -> tuple[Any, float]:
         root = model.unit * np.asarray(np.linalg.qr(np.sqrt(p)[:, None] * (R - p @ R), mode="r"))
         diagonal = np.zeros(model.n)
     else:
-        root, diagonal = form.root.T, np.sqrt(form.diagonal)
+        # rows that are orthogonal: conic solvers get further with them than with the rows of a Cholesky factor
+        left, singular, _ = np.linalg.svd(form.root, full_matrices=False)
+        root, diagonal = (left * singular).T, np.sqrt(form.diagonal)
     scale = float(np.sqrt((np.square(root).sum(axis=0) + diagonal**2).max(initial=0.0))) or 1.0
     pieces = [root / scale @ x] if len(root) else []
     if diagonal.any():
