@@ -37,6 +37,8 @@ class CurvedTerm(Term):
     """Below which the measure (its negative, where it is concave) never lies."""
     smooth: ClassVar[bool] = True
     """Whether it has a second derivative almost everywhere that says how it bends."""
+    quadratic: ClassVar[bool] = False
+    """Whether that derivative is the same everywhere, so that one Newton step is exact."""
 
     def shape(self, canvas: Canvas) -> Shape:
         self.check(canvas)
@@ -79,6 +81,7 @@ class Variance(CurvedTerm):
 
     covariance: pd.DataFrame | FactorCovariance | None = None
     scenarios: ScenarioSet | None = None
+    quadratic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -168,6 +171,8 @@ class Volatility(Variance):
     Parameters as for :class:`Variance`.
     """
 
+    quadratic: ClassVar[bool] = False
+
     def tangent(self, view: View) -> tuple[float, FloatArray]:
         return _square_root(*self._moments(view))
 
@@ -194,6 +199,7 @@ class TrackingError(Variance):
     """
 
     benchmark: Labelled
+    quadratic: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -559,14 +565,22 @@ class PowerCost(CurvedTerm):
         return value, self.exponent * c * np.abs(d) ** (self.exponent - 1.0) * np.sign(d)
 
     def hessian(self, view: View) -> FloatArray:
+        return np.diag(self.bend(view).diagonal)
+
+    def bend(self, view: View) -> Bend:
         c, d = ordered(self, "coefficient", view.scenarios.assets), np.maximum(np.abs(view.trades()), 1e-6)
-        return np.diag(self.exponent * (self.exponent - 1.0) * c * d ** (self.exponent - 2.0))
+        return _of_each(self.exponent * (self.exponent - 1.0) * c * d ** (self.exponent - 2.0))
 
     def size(self, view: View) -> float:
         return 1e-4
 
     def __repr__(self) -> str:
         return f"PowerCost(exponent={self.exponent:g})"
+
+
+def _of_each(diagonal: FloatArray) -> Bend:
+    """A second derivative that is a diagonal."""
+    return Bend(diagonal, np.zeros((len(diagonal), 0)), np.zeros(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -583,6 +597,7 @@ class Ridge(CurvedTerm):
 
     strength: PerAsset = 1.0
     centre: Labelled | None = None
+    quadratic: ClassVar[bool] = True
 
     def check(self, canvas: Canvas) -> None:
         rate = spread(self.strength, canvas, "Ridge.strength")
@@ -598,7 +613,10 @@ class Ridge(CurvedTerm):
         return float(c @ d**2), 2.0 * c * d
 
     def hessian(self, view: View) -> FloatArray:
-        return np.diag(2.0 * ordered(self, "strength", view.scenarios.assets))
+        return np.diag(self.bend(view).diagonal)
+
+    def bend(self, view: View) -> Bend:
+        return _of_each(2.0 * ordered(self, "strength", view.scenarios.assets))
 
     def size(self, view: View) -> float:
         return 1e-4

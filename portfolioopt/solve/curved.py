@@ -28,6 +28,7 @@ from .paths import solve_with_paths
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 ROUNDS = 60
+FEW = 3  # tangents that take no block
 BLOCK = 48  # tangents are added in blocks, so that few shapes are compiled
 LOW_RANK = 3  # assets per factor from which on Woodbury's identity is cheaper than a matrix
 HOPELESS = 3  # Newton steps in a row whose model has no feasible point, after which a search may be given up
@@ -93,6 +94,7 @@ class _Search:
         self.row_sizes = np.where(self.row_sizes > 0, self.row_sizes, 1.0)
         self.paths = any(isinstance(term, Drawdown) for term in self.terms)
         self.smooth = any(isinstance(term, CurvedTerm) and term.smooth for term in self.terms)
+        self.quadratic = bool(self.terms) and all(isinstance(term, CurvedTerm) and term.quadratic for term in self.terms)
         costly = self.p.linear[self.columns] > 0
         self.weighed = [bool(c and t.smooth) for c, t in zip(costly, self.terms, strict=True)]  # type: ignore[attr-defined]
         self.cuts: list[_Cut] = []
@@ -125,8 +127,11 @@ class _Search:
     def with_tangents(self, cuts: list[_Cut]) -> HingeProgram:
         """The program with tangents as rows, and room for more."""
         p = self.p
-        room = -(-max(len(cuts), 1) // BLOCK) * BLOCK
-        room = BLOCK << max(room // BLOCK - 1, 0).bit_length()
+        if len(cuts) <= FEW:
+            room = FEW
+        else:
+            room = -(-len(cuts) // BLOCK) * BLOCK
+            room = BLOCK << max(room // BLOCK - 1, 0).bit_length()
         rows = np.zeros((room, p.shape[1]))
         upper = np.full(room, np.inf)
         for i, cut in enumerate(cuts):
@@ -376,7 +381,7 @@ def by_tangents(
             centre = moved
 
         # a bound costs something, so only where it may end the search; the vertex's costs most and is the best
-        settled = not better or gain <= CLOSE * centre.size or number % 8 == 7
+        settled = not better or gain <= CLOSE * centre.size or number % 8 == 7 or (search.quadratic and not boxed)
         for prove in (search.newton_bound, search.vertex_bound) if settled else ():
             if prove == search.vertex_bound and better and not boxed and best is not None and number % 8 != 7:
                 continue  # another Newton step costs less, and closes the gap quadratically
