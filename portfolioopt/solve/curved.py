@@ -94,7 +94,7 @@ class _Search:
         self.row_sizes = np.where(self.row_sizes > 0, self.row_sizes, 1.0)
         self.paths = any(isinstance(term, Drawdown) for term in self.terms)
         self.smooth = any(isinstance(term, CurvedTerm) and term.smooth for term in self.terms)
-        self.quadratic = bool(self.terms) and all(isinstance(term, CurvedTerm) and term.quadratic for term in self.terms)
+        self.quadratic = all(isinstance(term, CurvedTerm) and term.quadratic for term in self.terms)
         costly = self.p.linear[self.columns] > 0
         self.weighed = [bool(c and t.smooth) for c, t in zip(costly, self.terms, strict=True)]  # type: ignore[attr-defined]
         self.cuts: list[_Cut] = []
