@@ -1,4 +1,29 @@
-"""Where the risk of a portfolio comes from."""
+"""Where the risk and the return of a portfolio come from, and whether the risk was as predicted."""
 
+from .backtesting import CVaRBacktest as CVaRBacktest
+from .backtesting import VaRBacktest as VaRBacktest
+from .backtesting import cvar_backtest as cvar_backtest
+from .backtesting import kupiec as kupiec
+from .backtesting import var_backtest as var_backtest
+from .bets import diversification as diversification
+from .bets import effective_bets as effective_bets
+from .bets import minimum_torsion as minimum_torsion
+from .brinson import Brinson as Brinson
+from .brinson import brinson as brinson
+from .brinson import sector_returns as sector_returns
+from .by_scenario import scenario_contributions as scenario_contributions
+from .contributions import contributions_by_date as contributions_by_date
 from .contributions import group_contributions as group_contributions
 from .contributions import risk_contributions as risk_contributions
+from .euler import RiskMeasure as RiskMeasure
+from .euler import VaR as VaR
+from .factors import factor_contributions as factor_contributions
+from .factors import factor_scenario_contributions as factor_scenario_contributions
+from .realised import RealisedContributions as RealisedContributions
+from .realised import realised_contributions as realised_contributions
+from .regression import FactorRegression as FactorRegression
+from .regression import RollingFactorRegression as RollingFactorRegression
+from .regression import factor_regression as factor_regression
+from .regression import rolling_factor_regression as rolling_factor_regression
+from .trades import best_hedge as best_hedge
+from .trades import trade_impact as trade_impact

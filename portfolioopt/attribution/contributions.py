@@ -1,6 +1,6 @@
-r"""Risk contributions of assets, by Euler's theorem: exactly additive, for CVaR and for volatility.
+r"""Risk contributions of assets, by Euler's theorem: exactly additive, for every measure of `euler`.
 
-CVaR and volatility of the loss :math:`-R w` grow in proportion to the weights, so that
+The measures grow in proportion to the weights, so that
 
 .. math:: \rho(w) = \sum_i w_i \frac{\partial \rho}{\partial w_i}, \qquad
           \frac{\partial\, \mathrm{CVaR}_\beta}{\partial w_i} = -\sum_s q_s R_{si}, \qquad
@@ -13,31 +13,38 @@ J. Banking & Finance 26, for tails that hold fractions of scenarios.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from portfolioopt.errors import InputError, unknown_names
-from portfolioopt.labels import some
+from portfolioopt.labels import FloatArray, align, some
+from portfolioopt.problem import CVaR, Volatility
 from portfolioopt.scenarios import ScenarioSet, tail
 from portfolioopt.scenarios.tail import check_beta
 
-FloatArray = npt.NDArray[np.float64]
+from .euler import RiskMeasure, name_of, parts, scenarios_of, shares, split, volatility_density
 
+Weights: TypeAlias = pd.Series | Mapping[str, float]
+
+_COLUMNS = ("measure", "asset", "factor", "weight", "exposure", "marginal", "contribution", "share", "date")
 _TOLERANCE = 1e-6  # relative: how far a tail distribution from a solver may be off
-_ROUNDING = 4.0 * np.finfo(np.float64).eps
 
 
 def risk_contributions(
     scenarios: ScenarioSet,
-    weights: pd.Series | Mapping[str, float],
+    weights: Weights | pd.DataFrame,
     *,
     betas: Iterable[float] = (0.95,),
     tail_weights: Mapping[float, npt.ArrayLike] | None = None,
+    measures: Iterable[RiskMeasure] = (),
 ) -> pd.DataFrame:
-    r"""Split CVaR and volatility into one contribution per asset, :math:`w_i\, \partial\rho / \partial w_i`.
+    r"""Split measures of risk into one contribution per asset, :math:`w_i\, \partial\rho / \partial w_i`.
+
+    CVaR at each of the levels comes first, then volatility, then `measures`.
 
     Where several scenarios tie at the value-at-risk, CVaR has a kink and more than one derivative is valid.
     The ties then share the rest of the tail in proportion to their probabilities, or as `tail_weights` says.
@@ -49,20 +56,28 @@ def risk_contributions(
     scenarios
         Returns of N assets in S scenarios, with probabilities.
     weights
-        Weight of every asset as a fraction of NAV (a Series or mapping); any sign and total.
+        Weight of every asset as a fraction of NAV (a Series or mapping); any sign and total. A frame, assets x
+        portfolios, for many portfolios at once.
     betas
         Confidence levels of CVaR, each in (0, 1); none for volatility alone. Of no effect where the scenarios are known
         by mean and covariance alone: there is only volatility then.
     tail_weights
         For any of the levels, the tail distribution q (S,) to use: ``result.tail_weights`` of a solved
         problem. It must be non-negative, sum to one, stay below :math:`p_s / (1 - \beta)` and attain the CVaR
-        of `weights`, each to 1e-6 relative. Levels not named use the tail itself.
+        of `weights`, each to 1e-6 relative. Levels not named use the tail itself. For one portfolio only.
+    measures
+        Further ones: `VaR` of this room, and ``CVaR``, ``Volatility``, ``TrackingError``, ``MaxDrawdown``,
+        ``ConditionalDrawdown`` of the problem language, with scenarios, covariance, benchmark or path of their own.
+        What is relative to a benchmark is split by active weight.
 
     Returns
     -------
-    DataFrame, one row per measure and asset
+    DataFrame, one row per measure, portfolio and asset
         ``measure``
-            "CVaR 95%" for each level, in the given order, then "volatility"; loss per scenario horizon.
+            "CVaR 95%" for each level, in the given order, then "volatility"; loss per scenario horizon. Then "VaR 95%",
+            "active CVaR 95%", "tracking error", "maximum drawdown", "conditional drawdown 95%", as asked for.
+        ``portfolio``
+            Column of `weights`, named like them; only there where `weights` is a frame.
         ``asset``, ``weight``
             Label and weight, in the order of the scenarios.
         ``marginal``
@@ -80,30 +95,79 @@ def risk_contributions(
     Raises
     ------
     InputError
-        For weights that do not match the assets, levels outside (0, 1) or given twice, and tail weights that
-        belong to no level or are not an optimal tail distribution of these weights.
+        For weights that do not match the assets, levels outside (0, 1) or given twice, measures of no such kind or with
+        the same name, and tail weights that belong to no level or are not an optimal tail distribution of these
+        weights.
     """
-    values = scenarios.weights_array(weights)
+    values, portfolios = portfolio_arrays(scenarios.assets, weights)
     levels = _checked_levels(betas) if scenarios.form is None else {}
+    further = _checked_measures(measures, [*levels.values(), "volatility"])
     given = dict(tail_weights or {})
     unknown = [beta for beta in given if beta not in levels]
     if unknown:
         raise unknown_names("confidence level in tail_weights", unknown, levels)
+    if given and portfolios is not None:
+        raise InputError("tail_weights belong to one portfolio; pass its weights as a Series, not a frame")
 
-    if scenarios.form is not None:
-        variance, product = scenarios.form(values)
-        marginal = product / np.sqrt(variance) if variance > 0 else np.zeros_like(product)
-        return _frame("volatility", scenarios.assets, values, marginal)
-    losses = scenarios.source.losses(values)
+    chosen: list[tuple[str, RiskMeasure]] = [(name, CVaR(beta)) for beta, name in levels.items()]
+    chosen += [("volatility", Volatility()), *further.items()]
+    if portfolios is None:
+        frames = _one(scenarios, values[0], chosen, given)
+    else:
+        frames = [_many(scenarios, values, name, measure, portfolios) for name, measure in chosen]
+    return pd.concat(frames, ignore_index=True)
+
+
+def contributions_by_date(
+    scenarios: Mapping[Any, ScenarioSet] | Callable[[Any], ScenarioSet],
+    weights: pd.DataFrame,
+    *,
+    betas: Iterable[float] = (0.95,),
+    measures: Iterable[RiskMeasure] = (),
+) -> pd.DataFrame:
+    """Risk contributions of a history of portfolios, each under the scenarios of its own date.
+
+    Parameters
+    ----------
+    scenarios
+        The set of each date, as a mapping or a function: ``lambda date: ScenarioSet(returns.loc[:date].tail(750))``
+        looks at the 750 days before, ``lambda date: ScenarioSet.from_moments(None, rolling.at(date))`` at a rolling
+        covariance. Where all dates share one set, `risk_contributions` of ``weights.T`` is a pass over it.
+    weights
+        Fractions of NAV, dates x assets; the dates distinct.
+    betas, measures
+        As for `risk_contributions`.
+
+    Returns
+    -------
+    DataFrame
+        As from `risk_contributions`, with ``date`` in front.
+
+    Raises
+    ------
+    InputError
+        For weights that are no such frame, dates without scenarios, and what `risk_contributions` refuses.
+    """
+    if not isinstance(weights, pd.DataFrame) or weights.index.empty:
+        raise InputError("contributions_by_date: weights must be a frame of dates x assets, with one date or more")
+    if weights.index.has_duplicates:
+        repeated = weights.index[weights.index.duplicated()].unique()
+        raise InputError(f"contributions_by_date: weights has two rows for {some(repeated)}; keep one for each")
+    if isinstance(scenarios, Mapping):
+        absent = weights.index[[date not in scenarios for date in weights.index]]
+        if len(absent):
+            raise InputError(f"contributions_by_date: there are no scenarios for {some(absent)}")
+    elif not callable(scenarios):
+        raise InputError("contributions_by_date: scenarios must be a mapping from date to ScenarioSet, or a function")
+    levels, asked = tuple(betas), tuple(measures)
     frames = []
-    for beta, measure in levels.items():
-        exact = tail(losses, scenarios.probabilities, beta)
-        distribution = exact.weights
-        if beta in given:
-            distribution = _checked_tail(given[beta], scenarios, losses, distribution, beta)
-        marginal = -scenarios.source.pull(distribution[None])[0]
-        frames.append(_frame(measure, scenarios.assets, values, marginal))
-    frames.append(_frame("volatility", scenarios.assets, values, _marginal_volatility(scenarios, values, losses)))
+    for date, row in weights.iterrows():
+        own = scenarios[date] if isinstance(scenarios, Mapping) else scenarios(date)
+        if not isinstance(own, ScenarioSet):
+            raise InputError(f"contributions_by_date: the scenarios of {date} are of type {type(own).__name__}")
+        frame = risk_contributions(own, row, betas=levels, measures=asked)
+        frame.insert(0, "date", date)  # type: ignore[arg-type]
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -121,7 +185,8 @@ def group_contributions(contributions: pd.DataFrame, labels: pd.Series | Mapping
     -------
     DataFrame, one row per measure and group
         ``measure``, ``group``, ``weight``, ``contribution``, ``share``; groups in the order in which the
-        assets bring them up. They sum to the same totals as the assets.
+        assets bring them up. They sum to the same totals as the assets. Further columns of `contributions`, such as
+        ``portfolio`` or ``date``, are kept apart.
 
     Raises
     ------
@@ -151,7 +216,9 @@ def group_contributions(contributions: pd.DataFrame, labels: pd.Series | Mapping
         raise InputError(f"labels says nothing about {some(assets[own.isna()])}; give every asset a label")
 
     grouped = contributions.assign(group=contributions["asset"].map(own))
-    sums = grouped.groupby(["measure", "group"], sort=False)[["weight", "contribution", "share"]].sum()
+    given = ("asset", "weight", "marginal", "contribution", "share")
+    keys = [name for name in contributions.columns if name not in given]
+    sums = grouped.groupby([*keys, "group"], sort=False)[["weight", "contribution", "share"]].sum()
     return sums.reset_index()
 
 
@@ -202,31 +269,84 @@ def _checked_tail(
     return distribution
 
 
-def _marginal_volatility(scenarios: ScenarioSet, weights: FloatArray, losses: FloatArray) -> FloatArray:
-    """Derivative of the portfolio volatility by each weight (N,), without the N x N covariance."""
-    p = scenarios.probabilities
-    gain = p @ losses - losses
-    volatility = float(np.sqrt(p @ gain**2))
-    # a spread no larger than the rounding in the portfolio returns is none
-    if volatility <= _ROUNDING * len(weights) * float(np.abs(weights) @ scenarios.source.largest):
-        return np.zeros_like(weights)
-    return scenarios.source.pull((p * gain)[None])[0] / volatility
+def _checked_measures(measures: Iterable[RiskMeasure], taken: list[str]) -> dict[str, RiskMeasure]:
+    """The measures by name, every name once."""
+    if not isinstance(measures, Iterable):
+        raise InputError(f"measures must be a sequence, such as (VaR(0.95),), was {type(measures).__name__}")
+    found: dict[str, RiskMeasure] = {}
+    for measure in measures:
+        name = name_of(measure)
+        if name in found or name in taken:
+            raise InputError(f"there are two measures called {name!r}; ask for them in two calls, or leave out one")
+        found[name] = measure
+    return found
 
 
-def _frame(measure: str, assets: pd.Index, weights: FloatArray, marginal: FloatArray) -> pd.DataFrame:
+def portfolio_arrays(assets: pd.Index, weights: Weights | pd.DataFrame) -> tuple[FloatArray, pd.Index | None]:
+    """Weights (P, N) in the order of the assets, and the labels of the portfolios where a frame may hold many."""
+    if not isinstance(weights, pd.DataFrame):
+        return align(weights, assets, what="weights")[None], None
+    names = weights.columns
+    if names.empty:
+        raise InputError("weights has no columns; pass one for each portfolio")
+    if names.has_duplicates:
+        raise InputError(f"weights has two portfolios called {some(names[names.duplicated()].unique())}")
+    if not assets.isin(weights.index).any() and assets.isin(names).any():
+        raise InputError("weights must be a frame of assets x portfolios, and the assets are its columns; pass its .T")
+    rows = [align(weights[name], assets, what=f"weights[{name!r}]") for name in names]
+    unnamed = names.name is None or names.name in _COLUMNS
+    return np.stack(rows), names.rename("portfolio" if unnamed else names.name)
+
+
+def _one(
+    scenarios: ScenarioSet,
+    values: FloatArray,
+    chosen: list[tuple[str, RiskMeasure]],
+    given: Mapping[float, npt.ArrayLike],
+) -> list[pd.DataFrame]:
+    """Frames of one portfolio, whose losses are found once for CVaR at all levels and the volatility."""
+    losses = scenarios.source.losses(values) if scenarios.form is None else None
+    frames = []
+    for name, measure in chosen:
+        own = isinstance(measure, CVaR) and (measure.scenarios is not None or measure.benchmark is not None)
+        if losses is not None and isinstance(measure, CVaR) and not own:
+            density = tail(losses, scenarios.probabilities, measure.beta).weights
+            if measure.beta in given:
+                density = _checked_tail(given[measure.beta], scenarios, losses, density, measure.beta)
+        elif losses is not None and name == "volatility":
+            density = volatility_density(scenarios, values, losses)
+        else:
+            found = split(measure, scenarios, values[None])
+            frames.append(_frame(name, None, scenarios.assets, found.weights, found.marginal))
+            continue
+        marginal = -scenarios.source.pull(density[None])
+        frames.append(_frame(name, None, scenarios.assets, values[None], marginal))
+    return frames
+
+
+def _many(
+    scenarios: ScenarioSet, values: FloatArray, name: str, measure: RiskMeasure, portfolios: pd.Index
+) -> pd.DataFrame:
+    held, marginal = np.empty_like(values), np.empty_like(values)
+    for part in parts(scenarios_of(measure, scenarios), len(values)):
+        found = split(measure, scenarios, values[part])
+        held[part], marginal[part] = found.weights, found.marginal
+    return _frame(name, portfolios, scenarios.assets, held, marginal)
+
+
+def _frame(
+    measure: str, portfolios: pd.Index | None, assets: pd.Index, weights: FloatArray, marginal: FloatArray
+) -> pd.DataFrame:
     contribution = weights * marginal
-    total = float(contribution.sum())
-    if abs(total) <= _ROUNDING * len(weights) * float(np.abs(contribution).sum()):
-        share = np.zeros_like(contribution)
-    else:
-        share = contribution / total
-    return pd.DataFrame(
-        {
-            "measure": measure,
-            "asset": assets,
-            "weight": weights,
-            "marginal": marginal,
-            "contribution": contribution,
-            "share": share,
-        }
-    )
+    count, n = weights.shape
+    columns: dict[Hashable, Any] = {"measure": measure}
+    if portfolios is not None:
+        columns[portfolios.name] = portfolios.repeat(n)
+    columns |= {
+        "asset": assets if count == 1 else assets[np.tile(np.arange(n), count)],
+        "weight": weights.ravel(),
+        "marginal": marginal.ravel(),
+        "contribution": contribution.ravel(),
+        "share": shares(contribution).ravel(),
+    }
+    return pd.DataFrame(columns)
