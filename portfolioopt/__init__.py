@@ -6,6 +6,7 @@
 from . import allocation as allocation
 from . import attribution as attribution
 from . import confidence as confidence
+from . import costs as costs
 from . import data as data
 from . import estimate as estimate
 from . import rebalance as rebalance
