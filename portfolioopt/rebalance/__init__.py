@@ -1,4 +1,31 @@
-"""From a target portfolio to trades."""
+"""From a target portfolio to trades: when to rebalance, where to, and with which orders."""
 
+from .adapter import PortfolioOptAdapter as PortfolioOptAdapter
+from .adapter import target_weights as target_weights
+from .bands import DriftBand as DriftBand
+from .bands import drift_report as drift_report
+from .cashflows import invest_cash as invest_cash
+from .cashflows import raise_cash as raise_cash
+from .decisions import AllOf as AllOf
+from .decisions import AnyOf as AnyOf
+from .decisions import Decision as Decision
+from .decisions import Situation as Situation
+from .decisions import Trigger as Trigger
+from .order_rules import Order as Order
+from .order_rules import OrderPlan as OrderPlan
+from .order_rules import OrderRules as OrderRules
+from .order_rules import execute as execute
+from .orders import create_orders as create_orders
+from .schedule import CalendarTrigger as CalendarTrigger
+from .schedule import Cooldown as Cooldown
+from .targets import weights_to_trade_to as weights_to_trade_to
 from .trades import plan_trades as plan_trades
 from .trades import trade_summary as trade_summary
+from .triggers import CashTrigger as CashTrigger
+from .triggers import DriftTrigger as DriftTrigger
+from .triggers import RebalanceRule as RebalanceRule
+from .triggers import SignalTrigger as SignalTrigger
+from .triggers import UniverseChange as UniverseChange
+from .valuation import Valuation as Valuation
+from .valuation import drifted as drifted
+from .valuation import value_book as value_book
