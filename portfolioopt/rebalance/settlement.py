@@ -54,7 +54,8 @@ class Settlement:
 
     def tradable(self, amount: FloatArray) -> np.ndarray:
         """Which amounts (N,) are worth an order."""
-        return (amount != 0.0) & (np.abs(amount) >= self.rules.minimum_value - CENTLESS * self.nav)
+        size = np.abs(amount)
+        return (size > CENTLESS * self.nav) & (size >= self.rules.minimum_value - CENTLESS * self.nav)
 
     def plan(self, wanted: Wanted) -> OrderPlan:
         """The orders."""

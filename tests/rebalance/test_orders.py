@@ -166,7 +166,7 @@ def test_nothing_is_lost_and_cash_never_runs_out(account) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20_000)
+@settings(max_examples=2_000)
 @given(accounts())
 def test_nothing_is_lost_and_cash_never_runs_out_on_many_accounts(account) -> None:
     check_the_account(account)
@@ -354,3 +354,12 @@ def test_refusals() -> None:
         invest_cash(100.0, BALANCED, {"SPY": 1.0}, PRICES, method="all")
     with pytest.raises(InputError, match="amount"):
         invest_cash(-1.0, BALANCED, {"SPY": 1.0}, PRICES)
+
+
+def test_a_holding_of_next_to_nothing_makes_no_order_and_no_fee() -> None:
+    names = ["A", "B"]
+    rules = OrderRules(minimum_value=0.0, fees=lambda asset, q, p: max(0.35, 0.0005 * abs(q) * p))
+    targets, prices = pd.Series([1.0, 0.0], names), pd.Series([19.0, 1.0], names)
+    plan = create_orders(targets, pd.Series([106.0, 1e-122], names), prices, cash=0.0, rules=rules)
+    assert "B" not in plan.frame["asset"].tolist()
+    assert plan.fees <= 0.36
