@@ -11,6 +11,13 @@ from . import data as data
 from . import estimate as estimate
 from . import rebalance as rebalance
 from . import scenarios as scenarios
+from .backtest import Backtest as Backtest
+from .backtest import BacktestGrid as BacktestGrid
+from .backtest import BootstrapHistories as BootstrapHistories
+from .backtest import Moment as Moment
+from .backtest import Strategy as Strategy
+from .backtest import backtest as backtest
+from .backtest import strategies as strategies
 from .errors import ConfigError as ConfigError
 from .errors import InfeasibleError as InfeasibleError
 from .errors import InputError as InputError
@@ -79,4 +86,5 @@ from .solve import Timings as Timings
 from .solve import compile_cache as compile_cache
 from .solve import frontier as frontier
 from .solve import optimize as optimize
+from .solve import optimize_many as optimize_many
 from .solve import sweep as sweep

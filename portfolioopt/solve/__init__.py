@@ -10,3 +10,4 @@ from .result import Timings as Timings
 from .sweep import Sweep as Sweep
 from .sweep import frontier as frontier
 from .sweep import sweep as sweep
+from .together import optimize_many as optimize_many

@@ -15,7 +15,7 @@ from portfolioopt.errors import InputError
 from portfolioopt.problem import Compiled, Lines, Problem, Ratio
 from portfolioopt.problem.lowering import Canvas
 from portfolioopt.problem.terms import Expression, View
-from portfolioopt.scenarios import tail
+from portfolioopt.scenarios import Tail, tail
 
 from .basis import Basis
 from .certificate import Certificate, Evaluation, Multipliers, line_sizes
@@ -214,6 +214,26 @@ class Result:
     def binding_prices(self) -> dict[str, float]:
         """Shadow price of every binding line, as in `constraints`."""
         return binding_prices(self.problem.compiled, self._require(), self._weights_array())
+
+    @property
+    def tails(self) -> dict[float, Tail]:
+        """The tail of the losses at each confidence level of the problem."""
+        return self._require().tails
+
+    @property
+    def binding(self) -> dict[str, int]:
+        """The inequality constraints that bind, and how many of their lines do."""
+        compiled, evaluation = self.problem.compiled, self._require()
+        view = compiled.view(self._weights_array())
+        found: dict[str, int] = {}
+        for group, value in zip(compiled.lines, evaluation.line_values, strict=True):
+            if group.sense == "==":
+                continue
+            slack = (group.limit - value) if group.sense == "<=" else (value - group.limit)
+            count = int(np.count_nonzero(slack <= BINDING * line_sizes(compiled, view, group)))
+            if count:
+                found[group.constraint] = found.get(group.constraint, 0) + count
+        return found
 
     @property
     def tail_weights(self) -> dict[float, np.ndarray]:

@@ -1,0 +1,196 @@
+"""What a strategy sees when it is asked for a target: the past, its book, and nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from portfolioopt.costs import CostModel
+from portfolioopt.data import MarketData
+from portfolioopt.data.checks import date_text
+from portfolioopt.errors import InputError
+from portfolioopt.problem import Expression, Problem
+from portfolioopt.solve import Result
+
+T = TypeVar("T")
+
+Target: TypeAlias = "Problem | Result | pd.Series | None"
+
+
+class Moment:
+    """The close of a session as a strategy sees it.
+
+    Everything here was known at that close; asking for more is an error.
+    """
+
+    __slots__ = (
+        "_market",
+        "_memory",
+        "_training",
+        "cash",
+        "costs",
+        "date",
+        "holdings",
+        "last",
+        "nav",
+        "sample_seed",
+        "targets",
+    )
+
+    def __init__(
+        self,
+        date: pd.Timestamp,
+        market: MarketData | None,
+        *,
+        holdings: pd.Series,
+        nav: float,
+        cash: float,
+        sample_seed: int,
+        targets: pd.Series | None = None,
+        last: Result | None = None,
+        costs: CostModel | None = None,
+        memory: dict[Hashable, Any] | None = None,
+        training: pd.DataFrame | None = None,
+    ) -> None:
+        self.date = date
+        """The session."""
+        self._market = market
+        self._memory: dict[Hashable, Any] = {} if memory is None else memory
+        self._training = training
+        self.holdings = holdings
+        """Weights after drift, as fractions of NAV, of what is held (zero for other assets that are known)."""
+        self.nav = nav
+        """Net asset value in account currency."""
+        self.cash = cash
+        """Cash in account currency."""
+        self.sample_seed = sample_seed
+        """A seed for this session, the same for all runs on the same history: what is drawn with it is repeatable."""
+        self.targets = targets
+        """The strategy's last targets; None the first time."""
+        self.last = last
+        """Result behind the last targets, for a warm start; None where there was none."""
+        self.costs = costs
+        """What trades are charged; None where they are free."""
+
+    @property
+    def market(self) -> MarketData:
+        """The market as of this close."""
+        if self._market is None:
+            raise InputError("a strategy that is cross-validated sees returns only: use moment.returns(...)")
+        return self._market
+
+    def returns(
+        self, window: int | None = None, *, assets: pd.Index | list[str] | None = None, complete: bool = True
+    ) -> pd.DataFrame:
+        """Simple returns of the last `window` sessions (window x N), all that are known where None.
+
+        Parameters
+        ----------
+        window
+            Number of sessions.
+        assets
+            Columns; the members of the market at this close where None.
+        complete
+            Leave out assets with a gap in the window (listed too late, halted). With False a gap is refused.
+
+        Raises
+        ------
+        InputError
+            For a window longer than history, and where no asset is left.
+        """
+        if self._training is not None:
+            table = self._training if window is None else self._training.iloc[-window:]
+            return table if assets is None else table[list(assets)]
+        market = self.market
+        chosen = market.members() if assets is None else pd.Index(list(assets))
+        if not complete:
+            return market.returns(window, assets=chosen)
+        rows = len(market.dates) if window is None else window + 1
+        if window is not None and rows > len(market.dates):
+            raise InputError(
+                f"{window} returns need {rows} sessions of prices, but only {len(market.dates)} are known on "
+                f"{date_text(self.date)}; shorten the window, or start later"
+            )
+        there = np.flatnonzero(market.prices[chosen].iloc[-rows:].notna().to_numpy().all(axis=0))
+        if not len(there):
+            raise InputError(f"no asset has prices throughout the last {rows} sessions up to {date_text(self.date)}")
+        return market.returns(window, assets=chosen[there])
+
+    def shared(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` returns, made once per session and key for all runs on the same history.
+
+        Estimates and scenarios that do not depend on the book belong here: a hundred parameter sets then share one
+        scenario matrix.
+        """
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
+
+    def holdings_of(self, assets: pd.Index) -> pd.Series:
+        """Weights after drift of the assets (N,), zero for those not held."""
+        return self.holdings.reindex(assets, fill_value=0.0)
+
+    def cost_term(self, assets: pd.Index, *, horizons: float = 1.0) -> Expression | None:
+        """The forecast of what trading will be charged, as a term to subtract; None where trades are free.
+
+        Fixed fees and minimums, which no convex problem can plan with, are left out. `horizons` is the number of
+        scenario horizons until the next rebalance.
+        """
+        if self.costs is None:
+            return None
+        prices = self.market.prices[assets].ffill().iloc[-1]
+        table = pd.DataFrame({"price": prices})
+        returns = self.market.prices[assets].iloc[-22:].pct_change(fill_method=None)
+        table["volatility"] = returns.std()
+        volumes = self.market.volumes
+        if volumes is not None:
+            table["volume"] = volumes[assets].iloc[-21:].mean()
+        if "spread" in self.market.fields:
+            table["spread"] = self.market.latest("spread").reindex(assets)
+        return self.costs.convex_part().term(table, self.nav, horizons=horizons)
+
+
+class Strategy(ABC):
+    """Something that has a target for a book, given what is known."""
+
+    @property
+    def warmup(self) -> int:
+        """Sessions with prices that it needs before its first target."""
+        return 1
+
+    @abstractmethod
+    def target(self, moment: Moment) -> Target:
+        """A problem to be solved, a result, target weights, or None to leave the book as it is.
+
+        Weights are fractions of NAV by asset; what they leave of one is cash, and assets that are not among them are
+        sold.
+        """
+
+
+class Given(Strategy):
+    """A function of a moment as a strategy."""
+
+    def __init__(self, function: Callable[[Moment], Target], warmup: int = 1) -> None:
+        self.function = function
+        self._warmup = warmup
+
+    @property
+    def warmup(self) -> int:
+        """As given."""
+        return self._warmup
+
+    def target(self, moment: Moment) -> Target:
+        """What the function says."""
+        return self.function(moment)
+
+    def __repr__(self) -> str:
+        return str(getattr(self.function, "__name__", self.function))
+
+
+def seed_of(seed: int, history: int, date: pd.Timestamp) -> int:
+    """A seed for one session of one history."""
+    return int(np.random.SeedSequence([seed, history, date.toordinal()]).generate_state(1, np.uint32)[0])
