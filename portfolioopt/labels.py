@@ -26,6 +26,8 @@ def align(
     if not isinstance(values, pd.Series | Mapping):
         raise InputError(f"{what} must be a Series or mapping from asset to number, was {type(values).__name__}")
     series = values if isinstance(values, pd.Series) else pd.Series(dict(values), dtype=object)
+    if series.index is assets and assets.is_unique:
+        return _finite(numbers(series, what), assets, what, infinite)
     if series.index.has_duplicates:
         raise InputError(f"{what} has duplicate assets: {some(series.index[series.index.duplicated()].unique())}")
     unknown = series.index.difference(assets, sort=False)
@@ -37,7 +39,10 @@ def align(
             f"{what} says nothing about {some(missing)}; give every asset a value, for example with "
             f"{what.split('.')[-1]}.reindex(scenarios.assets, fill_value=0.0)"
         )
-    array = numbers(series.reindex(assets), what)
+    return _finite(numbers(series.reindex(assets), what), assets, what, infinite)
+
+
+def _finite(array: FloatArray, assets: pd.Index, what: str, infinite: bool) -> FloatArray:
     bad = np.isnan(array) if infinite else ~np.isfinite(array)
     if bad.any():
         raise InputError(f"{what} is not {'a number' if infinite else 'finite'} for {some(assets[bad])}")

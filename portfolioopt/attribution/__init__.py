@@ -19,8 +19,12 @@ from .euler import RiskMeasure as RiskMeasure
 from .euler import VaR as VaR
 from .factors import factor_contributions as factor_contributions
 from .factors import factor_scenario_contributions as factor_scenario_contributions
+from .geometric import GeometricBrinson as GeometricBrinson
+from .geometric import geometric_brinson as geometric_brinson
 from .realised import RealisedContributions as RealisedContributions
 from .realised import realised_contributions as realised_contributions
+from .realised_factors import RealisedFactors as RealisedFactors
+from .realised_factors import realised_factors as realised_factors
 from .regression import FactorRegression as FactorRegression
 from .regression import RollingFactorRegression as RollingFactorRegression
 from .regression import factor_regression as factor_regression

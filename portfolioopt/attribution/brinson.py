@@ -14,7 +14,7 @@ allocation it is Brinson, Hood & Beebower (1986), with the same sum. Several per
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -95,38 +95,18 @@ def brinson(
     if model not in get_args(Model):
         raise InputError(f"{who}: model must be 'fachler' or 'hood_beebower', was {model!r}")
     check_linking(linking)
-    given = {
-        "portfolio_weights": _framed(portfolio_weights, "portfolio_weights"),
-        "benchmark_weights": _framed(benchmark_weights, "benchmark_weights"),
-        "portfolio_returns": _framed(portfolio_returns, "portfolio_returns"),
-        "benchmark_returns": _framed(benchmark_returns, "benchmark_returns"),
-    }
-    first = given["portfolio_weights"]
-    dates, sectors = first.index, first.columns
-    for what, frame in given.items():
-        _check_labels(frame, dates, sectors, f"{who}: {what}")
-    w = checked_returns(first, who, rows=1, what="portfolio_weights")
-    v = checked_returns(given["benchmark_weights"].loc[dates, sectors], who, rows=1, what="benchmark_weights")
-    uneven = np.abs(w.sum(axis=1) - v.sum(axis=1)) > 1e-9
-    if uneven.any():
-        at = int(np.flatnonzero(uneven)[0])
-        raise InputError(
-            f"{who}: on {written(dates[at])} the weights of the portfolio sum to {w[at].sum():.9g} and those of the "
-            f"benchmark to {v[at].sum():.9g}; give cash a sector of its own"
-        )
-    r, s = _returns(given["portfolio_returns"], given["benchmark_returns"], w, v, dates, sectors)
-
+    read = read_sectors(portfolio_weights, benchmark_weights, portfolio_returns, benchmark_returns, who)
+    dates, sectors, w, v, r, s = read
     portfolio, benchmark = (w * r).sum(axis=1), (v * s).sum(axis=1)
     check_survival(portfolio, f"{who}: the portfolio")
     check_survival(benchmark, f"{who}: the benchmark")
     centre = benchmark[:, None] if model == "fachler" else 0.0
     effects = np.stack([(w - v) * (s - centre), v * (r - s), (w - v) * (r - s)], axis=2)
     coefficient = linking_coefficients(portfolio, benchmark, linking)
-    index = pd.MultiIndex.from_product([dates, sectors], names=[dates.name or "period", sectors.name or "sector"])
     whole, base = compounded(portfolio), compounded(benchmark)
     return Brinson(
         _with_total(pd.DataFrame(np.einsum("t,tje->je", coefficient, effects), sectors, EFFECTS)),
-        _with_total(pd.DataFrame(effects.reshape(-1, len(EFFECTS)), index, EFFECTS)),
+        _with_total(pd.DataFrame(effects.reshape(-1, len(EFFECTS)), read.labels(), EFFECTS)),
         pd.DataFrame(
             {
                 "portfolio": portfolio,
@@ -194,6 +174,53 @@ def sector_returns(
     return frame, pd.DataFrame(ratio, frame.index, frame.columns)
 
 
+class Sectors(NamedTuple):
+    """Weights w, v and returns r, s of portfolio and benchmark (T, J), all checked."""
+
+    dates: pd.Index
+    sectors: pd.Index
+    w: FloatArray
+    v: FloatArray
+    r: FloatArray
+    s: FloatArray
+
+    def labels(self) -> pd.MultiIndex:
+        """Of (period, sector)."""
+        names = [self.dates.name or "period", self.sectors.name or "sector"]
+        return pd.MultiIndex.from_product([self.dates, self.sectors], names=names)
+
+
+def read_sectors(
+    portfolio_weights: pd.DataFrame | pd.Series,
+    benchmark_weights: pd.DataFrame | pd.Series,
+    portfolio_returns: pd.DataFrame | pd.Series,
+    benchmark_returns: pd.DataFrame | pd.Series,
+    who: str,
+) -> Sectors:
+    """The input of `brinson`: same labels, weights that sum to the same, a return wherever there is a weight."""
+    given = {
+        "portfolio_weights": _framed(portfolio_weights, f"{who}: portfolio_weights"),
+        "benchmark_weights": _framed(benchmark_weights, f"{who}: benchmark_weights"),
+        "portfolio_returns": _framed(portfolio_returns, f"{who}: portfolio_returns"),
+        "benchmark_returns": _framed(benchmark_returns, f"{who}: benchmark_returns"),
+    }
+    first = given["portfolio_weights"]
+    dates, sectors = first.index, first.columns
+    for what, frame in given.items():
+        _check_labels(frame, dates, sectors, f"{who}: {what}")
+    w = checked_returns(first, who, rows=1, what="portfolio_weights")
+    v = checked_returns(given["benchmark_weights"].loc[dates, sectors], who, rows=1, what="benchmark_weights")
+    uneven = np.abs(w.sum(axis=1) - v.sum(axis=1)) > 1e-9
+    if uneven.any():
+        at = int(np.flatnonzero(uneven)[0])
+        raise InputError(
+            f"{who}: on {written(dates[at])} the weights of the portfolio sum to {w[at].sum():.9g} and those of the "
+            f"benchmark to {v[at].sum():.9g}; give cash a sector of its own"
+        )
+    r, s = _returns(given["portfolio_returns"], given["benchmark_returns"], w, v, dates, sectors)
+    return Sectors(dates, sectors, w, v, r, s)
+
+
 def _returns(
     portfolio: pd.DataFrame,
     benchmark: pd.DataFrame,
@@ -224,7 +251,7 @@ def _framed(given: pd.DataFrame | pd.Series, what: str) -> pd.DataFrame:
     if isinstance(given, pd.Series):
         return given.to_frame(0).T
     if not isinstance(given, pd.DataFrame):
-        raise InputError(f"brinson: {what} must be a frame of periods x sectors, was {type(given).__name__}")
+        raise InputError(f"{what} must be a frame of periods x sectors, was {type(given).__name__}")
     return given
 
 

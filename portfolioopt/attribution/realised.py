@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from portfolioopt.errors import InputError, unknown_names
-from portfolioopt.estimate.checks import checked_returns, checked_series, written
+from portfolioopt.estimate.checks import checked_returns, written
 from portfolioopt.labels import numbers, some
 
 from .linking import check_survival, compounded, linking_coefficients
@@ -35,7 +35,7 @@ class RealisedContributions:
     Parameters
     ----------
     contributions
-        By asset or label, and ``costs`` where they were given; they sum to `total_return`.
+        By asset or label, and by cost where they were given; they sum to `total_return`.
     by_period
         The same of single periods, not linked, periods x (labels, costs); rows sum to the return of the period.
     returns
@@ -54,7 +54,7 @@ def realised_contributions(
     weights: pd.DataFrame,
     returns: pd.DataFrame,
     *,
-    costs: pd.Series | None = None,
+    costs: pd.Series | pd.DataFrame | None = None,
     labels: pd.Series | Mapping[str, str] | None = None,
     linking: Literal["value", "carino"] = "value",
 ) -> RealisedContributions:
@@ -69,7 +69,8 @@ def realised_contributions(
         Simple returns over the same periods; one may be missing where the weight is zero. Further rows and columns are
         not looked at.
     costs
-        Of each period as a fraction of NAV at its beginning, not negative; a row of their own in the result.
+        Of each period as fractions of NAV at its beginning, not negative: a Series is a row ``costs`` of its own in the
+        result, and a frame, periods x parts (commission, spread, impact), a row for each part.
     labels
         Of every asset, to sum by (sector, country); by asset where None.
     linking
@@ -109,7 +110,8 @@ def realised_contributions(
             raise InputError(f"{who}: labels says nothing about {some(missing)}; give every asset a label")
         parts = parts.T.groupby(pd.Index(named.loc[assets], name=named.name or "label"), sort=False).sum().T
     if costs is not None:
-        parts[COSTS] = -_checked_costs(costs, dates, parts.columns, who)
+        charged = cost_parts(costs, dates, parts.columns, who)
+        parts = pd.concat([parts, -charged], axis=1)
     total = parts.to_numpy().sum(axis=1)
     check_survival(total, f"{who}: the portfolio")
     if linking == "value":
@@ -124,15 +126,25 @@ def realised_contributions(
     )
 
 
-def _checked_costs(costs: pd.Series, dates: pd.Index, labels: pd.Index, who: str) -> np.ndarray:
-    if COSTS in labels:
-        raise InputError(f"{who}: an asset or label is called {COSTS!r}, as is the row of the costs; rename it")
-    if not isinstance(costs, pd.Series):
-        raise InputError(f"{who}: costs must be a Series by period, was {type(costs).__name__}")
-    absent = dates.difference(costs.index, sort=False)
+def cost_parts(costs: pd.Series | pd.DataFrame, dates: pd.Index, taken: pd.Index, who: str) -> pd.DataFrame:
+    """Costs as fractions of NAV by period and part, all there and not negative; `taken` are names of other rows."""
+    if not isinstance(costs, pd.Series | pd.DataFrame):
+        raise InputError(
+            f"{who}: costs must be a Series by period, or a frame of periods x parts, was {type(costs).__name__}"
+        )
+    frame = costs.to_frame(COSTS) if isinstance(costs, pd.Series) else costs
+    again = frame.columns.intersection(taken)
+    if len(again):
+        raise InputError(
+            f"{who}: an asset, label or factor is called {again[0]!r}, as is a row of the costs; rename it"
+        )
+    if frame.index.has_duplicates:
+        raise InputError(f"{who}: costs has {some(frame.index[frame.index.duplicated()].unique())} twice")
+    absent = dates.difference(frame.index, sort=False)
     if len(absent):
         raise InputError(f"{who}: costs has no value for {some(absent)}; a period without trades costs 0.0")
-    values = checked_series(costs.loc[dates], who, rows=1, what="costs")
-    if (values < 0.0).any():
-        raise InputError(f"{who}: costs is negative on {some(dates[values < 0.0])}; a cost is positive")
-    return values
+    values = checked_returns(frame.loc[dates], who, rows=1, what="costs")
+    wrong = np.flatnonzero((values < 0.0).any(axis=1))
+    if len(wrong):
+        raise InputError(f"{who}: costs is negative on {some(dates[wrong])}; a cost is positive")
+    return pd.DataFrame(values, dates, frame.columns)

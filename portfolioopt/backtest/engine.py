@@ -497,9 +497,10 @@ def predicted(result: Result) -> dict[str, Any]:
         c = result.certificate
         said |= {"objective": c.objective, "gap": c.gap, "max_violation": c.max_violation}
     if scenarios.mean_known:
-        said["expected_return"] = result.expected_return
-    for beta, worst in result.risk.iloc[:1].iterrows():
-        said |= {"beta": beta, "var": float(worst["var"]), "cvar": float(worst["cvar"])}
+        assert result.weights is not None
+        said["expected_return"] = float(scenarios.mean_array() @ result.weights.to_numpy())
+    for beta, worst in list(result.tails.items())[:1]:
+        said |= {"beta": beta, "var": worst.var, "cvar": worst.cvar}
     spoken = re.match(r"(\d+)", scenarios.horizon or "")
     said["horizon"] = float(spoken.group(1)) if spoken else float("nan")
     said["binding"] = "; ".join(name if n == 1 else f"{name} ({n})" for name, n in result.binding.items())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,28 @@ _CELLS = 1 << 20  # returns worked on at a time: 8 MiB for each array of them
 _ROLLING = ("cagr", "volatility", "sharpe", "max_drawdown")
 
 
+@overload
+def performance(
+    returns: pd.Series,
+    *,
+    benchmark: pd.Series | None = ...,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+    turnover: pd.Series | None = ...,
+    costs: pd.Series | None = ...,
+    beta: float = ...,
+) -> pd.Series: ...
+@overload
+def performance(
+    returns: pd.DataFrame,
+    *,
+    benchmark: pd.Series | None = ...,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+    turnover: pd.DataFrame | None = ...,
+    costs: pd.DataFrame | None = ...,
+    beta: float = ...,
+) -> pd.DataFrame: ...
 def performance(
     returns: pd.Series | pd.DataFrame,
     *,

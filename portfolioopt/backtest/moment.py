@@ -132,7 +132,10 @@ class Moment:
 
     def holdings_of(self, assets: pd.Index) -> pd.Series:
         """Weights after drift of the assets (N,), zero for those not held."""
-        return self.holdings.reindex(assets, fill_value=0.0)
+        values = self.holdings.to_numpy()
+        # the index is kept beside what is made for it, so that nothing else gets its identity
+        _, places = self.shared(("places", id(assets)), lambda: (assets, self.holdings.index.get_indexer(assets)))
+        return pd.Series(np.where(places >= 0, values[places], 0.0), index=assets, name="weight")
 
     def cost_term(self, assets: pd.Index, *, horizons: float = 1.0) -> Expression | None:
         """The forecast of what trading will be charged, as a term to subtract; None where trades are free.
@@ -140,18 +143,33 @@ class Moment:
         Fixed fees and minimums, which no convex problem can plan with, are left out. `horizons` is the number of
         scenario horizons until the next rebalance.
         """
-        if self.costs is None:
+        costs = self.costs
+        if costs is None:
             return None
-        prices = self.market.prices[assets].ffill().iloc[-1]
-        table = pd.DataFrame({"price": prices})
-        returns = self.market.prices[assets].iloc[-22:].pct_change(fill_method=None)
-        table["volatility"] = returns.std()
-        volumes = self.market.volumes
-        if volumes is not None:
-            table["volume"] = volumes[assets].iloc[-21:].mean()
-        if "spread" in self.market.fields:
-            table["spread"] = self.market.latest("spread").reindex(assets)
-        return self.costs.convex_part().term(table, self.nav, horizons=horizons)
+        nav = self.nav if costs.grows_with_size else 1.0
+        # a term that does not depend on the book is made once for all runs
+        _, term = self.shared(
+            ("cost term", id(costs), id(assets), horizons, nav),
+            lambda: (assets, costs.convex_part().term(self._quotes(assets), nav, horizons=horizons)),
+        )
+        return term
+
+    def _quotes(self, assets: pd.Index) -> pd.DataFrame:
+        """What a cost model looks at, by asset."""
+
+        def made() -> pd.DataFrame:
+            recent = self.market.prices[assets].iloc[-22:]
+            table = pd.DataFrame({"price": self.market.prices[assets].ffill().iloc[-1]})
+            table["volatility"] = recent.pct_change(fill_method=None).std()
+            volumes = self.market.volumes
+            if volumes is not None:
+                table["volume"] = volumes[assets].iloc[-21:].mean()
+            if "spread" in self.market.fields:
+                table["spread"] = self.market.latest("spread").reindex(assets)
+            table.index = assets  # the very index of the scenarios, which need not be compared with itself
+            return table
+
+        return self.shared(("quotes", id(assets)), lambda: (assets, made()))[1]
 
 
 class Strategy(ABC):

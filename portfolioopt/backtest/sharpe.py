@@ -1,4 +1,4 @@
-r"""How much a Sharpe ratio can be believed: standard errors, track records, many trials, two runs compared.
+r"""How much a Sharpe ratio can be believed: standard errors, track records, the best of many trials.
 
 Per period, with excess returns :math:`x_t`, :math:`\hat s = \bar x / \hat\sigma` (ddof 1), skewness :math:`\gamma_3`,
 kurtosis :math:`\gamma_4` (3 for the normal) and :math:`z_t = (x_t - \bar x) / \hat\sigma_0` (ddof 0):
@@ -13,15 +13,13 @@ variance takes the place of its mean square where periods depend on each other (
 removes autocorrelation from the annualised ratio itself.
 
 Bailey & López de Prado (2012), "The Sharpe ratio efficient frontier", J. Risk 15; (2014), "The deflated Sharpe ratio",
-J. Portfolio Management 40; Ledoit & Wolf (2008), "Robust performance hypothesis testing with the Sharpe ratio",
-J. Empirical Finance 15.
+J. Portfolio Management 40.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import pandas as pd
@@ -32,7 +30,7 @@ from portfolioopt.confidence.dependence import check_level
 from portfolioopt.errors import InputError
 from portfolioopt.labels import FloatArray, checked_number
 
-from .metric_inputs import Runs, by_date, checked_runs, per_period
+from .metric_inputs import Runs, checked_runs, per_period
 
 _NONE = 1e-13  # a standard deviation this small beside the largest number is rounding
 
@@ -48,34 +46,20 @@ class Moments(NamedTuple):
     """z, R x T."""
 
 
-@dataclass(frozen=True)
-class SharpeDifference:
-    """The Sharpe ratio of one run less that of another; see `sharpe_difference`.
-
-    Parameters
-    ----------
-    first, second, difference
-        Annualised Sharpe ratios.
-    standard_error
-        Of the difference, annualised.
-    lower, upper
-        Interval of the difference at `level`.
-    p_value
-        Two-sided, of no difference, by the normal distribution.
-    level
-        Of the interval.
-    """
-
-    first: float
-    second: float
-    difference: float
-    standard_error: float
-    lower: float
-    upper: float
-    p_value: float
-    level: float
-
-
+@overload
+def sharpe_ratio(
+    returns: pd.Series,
+    *,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+) -> float: ...
+@overload
+def sharpe_ratio(
+    returns: pd.DataFrame,
+    *,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+) -> pd.Series: ...
 def sharpe_ratio(
     returns: pd.Series | pd.DataFrame, *, risk_free: float | pd.Series = 0.0, periods_per_year: float = 252.0
 ) -> float | pd.Series:
@@ -90,10 +74,26 @@ def sharpe_ratio(
     periods_per_year
         P: 252 for daily, 12 for monthly returns.
     """
-    runs, excess, year = _excess(returns, risk_free, periods_per_year, "sharpe_ratio")
+    runs, excess, year = excess_of(returns, risk_free, periods_per_year, "sharpe_ratio")
     return _by_run(runs, math.sqrt(year) * moments(excess, runs.matrix).sharpe)
 
 
+@overload
+def sharpe_standard_error(
+    returns: pd.Series,
+    *,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+    dependence: NeweyWest | None = ...,
+) -> float: ...
+@overload
+def sharpe_standard_error(
+    returns: pd.DataFrame,
+    *,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+    dependence: NeweyWest | None = ...,
+) -> pd.Series: ...
 def sharpe_standard_error(
     returns: pd.Series | pd.DataFrame,
     *,
@@ -106,10 +106,28 @@ def sharpe_standard_error(
     `dependence` is None for independent periods (Mertens), or ``NeweyWest(lag)`` for periods that depend on each other.
     The other arguments are those of `sharpe_ratio`.
     """
-    runs, excess, year = _excess(returns, risk_free, periods_per_year, "sharpe_standard_error")
+    runs, excess, year = excess_of(returns, risk_free, periods_per_year, "sharpe_standard_error")
     return _by_run(runs, math.sqrt(year) * standard_errors(moments(excess, runs.matrix), dependence))
 
 
+@overload
+def probabilistic_sharpe(
+    returns: pd.Series,
+    *,
+    against: float = ...,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+    dependence: NeweyWest | None = ...,
+) -> float: ...
+@overload
+def probabilistic_sharpe(
+    returns: pd.DataFrame,
+    *,
+    against: float = ...,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+    dependence: NeweyWest | None = ...,
+) -> pd.Series: ...
 def probabilistic_sharpe(
     returns: pd.Series | pd.DataFrame,
     *,
@@ -124,7 +142,7 @@ def probabilistic_sharpe(
 
     The error is taken at the estimate, as by Bailey & López de Prado (2012).
     """
-    runs, excess, year = _excess(returns, risk_free, periods_per_year, "probabilistic_sharpe")
+    runs, excess, year = excess_of(returns, risk_free, periods_per_year, "probabilistic_sharpe")
     least = checked_number(against, "probabilistic_sharpe: against") / math.sqrt(year)
     found = moments(excess, runs.matrix)
     return _by_run(runs, ndtr((found.sharpe - least) / standard_errors(found, dependence)))
@@ -146,6 +164,24 @@ def probabilistic_sharpe_from_moments(
     return float(ndtr((s - least) * math.sqrt((count - 1.0) / (1.0 - third * s + 0.25 * (fourth - 1.0) * s**2))))
 
 
+@overload
+def minimum_track_record(
+    returns: pd.Series,
+    *,
+    against: float = ...,
+    level: float = ...,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+) -> float: ...
+@overload
+def minimum_track_record(
+    returns: pd.DataFrame,
+    *,
+    against: float = ...,
+    level: float = ...,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+) -> pd.Series: ...
 def minimum_track_record(
     returns: pd.Series | pd.DataFrame,
     *,
@@ -162,7 +198,7 @@ def minimum_track_record(
     infinite where the record is no better than `against` (Bailey & López de Prado, 2012).
     """
     who = "minimum_track_record"
-    runs, excess, year = _excess(returns, risk_free, periods_per_year, who)
+    runs, excess, year = excess_of(returns, risk_free, periods_per_year, who)
     least = checked_number(against, f"{who}: against") / math.sqrt(year)
     found = moments(excess, runs.matrix)
     needed = np.full(len(found.sharpe), np.inf)
@@ -190,6 +226,26 @@ def expected_maximum_sharpe(trials: float, spread: float) -> float:
     return max(sigma * ((1.0 - np.euler_gamma) * float(ndtri(1.0 - 1.0 / number)) + np.euler_gamma * late), 0.0)
 
 
+@overload
+def deflated_sharpe(
+    returns: pd.Series,
+    *,
+    trials: float,
+    spread: float,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+    dependence: NeweyWest | None = ...,
+) -> float: ...
+@overload
+def deflated_sharpe(
+    returns: pd.DataFrame,
+    *,
+    trials: float,
+    spread: float,
+    risk_free: float | pd.Series = ...,
+    periods_per_year: float = ...,
+    dependence: NeweyWest | None = ...,
+) -> pd.Series: ...
 def deflated_sharpe(
     returns: pd.Series | pd.DataFrame,
     *,
@@ -238,60 +294,6 @@ def effective_trials(returns: pd.DataFrame) -> float:
     return rho + (1.0 - rho) * count
 
 
-def sharpe_difference(
-    first: pd.Series,
-    second: pd.Series,
-    *,
-    risk_free: float | pd.Series = 0.0,
-    periods_per_year: float = 252.0,
-    dependence: NeweyWest | None = NeweyWest(),  # noqa: B008  frozen
-    level: float = 0.95,
-) -> SharpeDifference:
-    r"""Whether two runs over the same periods differ in their Sharpe ratios.
-
-    The error of :math:`\hat s_1 - \hat s_2` is that of :math:`\psi_1 - \psi_2` by period: the delta method on means and
-    second moments of Ledoit & Wolf (2008), with Bartlett weights. For independent normal returns (`dependence` None)
-    it tends to the test of Jobson & Korkie (1981) as corrected by Memmel (2003). In short samples intervals from a
-    block bootstrap are the better ones.
-
-    Parameters
-    ----------
-    first, second
-        Simple returns per period, with the same dates.
-    risk_free, periods_per_year
-        As in `sharpe_ratio`.
-    dependence
-        ``NeweyWest(lag)``, or None for independent periods.
-    level
-        Of the interval.
-
-    Raises
-    ------
-    InputError
-        For dates that differ, fewer than three periods, and runs without variation.
-    """
-    who = "sharpe_difference"
-    confidence = check_level(level)
-    if isinstance(first, pd.DataFrame):
-        raise InputError(f"{who}: first must be a Series by period, was DataFrame; pass one column of it")
-    runs, excess, year = _excess(first, risk_free, periods_per_year, who, rows=3)
-    if not isinstance(second, pd.Series) or not second.index.equals(runs.dates):
-        raise InputError(f"{who}: first and second must be Series with the same dates")
-    other = by_date(second, runs.dates, who, "second")
-    both = np.stack([runs.matrix[0], other])
-    found = moments(both - (runs.matrix[0] - excess[0]), both)
-    if np.isnan(found.sharpe).any():
-        raise InputError(f"{who}: a run without variation has no Sharpe ratio")
-    influence = _influence(found)
-    error = float(_long_run(influence[:1] - influence[1:], _lags(dependence, found.periods))[0]) / (found.periods - 1.0)
-    root = math.sqrt(year)
-    a, b = (root * float(s) for s in found.sharpe)
-    error = root * math.sqrt(max(error, 0.0))
-    reach = float(ndtri(0.5 * (1.0 + confidence))) * error
-    p_value = float(2.0 * ndtr(-abs(a - b) / error)) if error > 0.0 else float("nan")
-    return SharpeDifference(a, b, a - b, error, a - b - reach, a - b + reach, p_value, confidence)
-
-
 def moments(excess: FloatArray, returns: FloatArray) -> Moments:
     """Moments of excess returns (R, T), whose variation may be no more than the rounding of `returns` (R, T)."""
     count = excess.shape[-1]
@@ -315,8 +317,8 @@ def standard_errors(found: Moments, dependence: NeweyWest | None) -> FloatArray:
     """Standard error of the Sharpe ratio per period, by run (R,)."""
     if found.periods < 3:
         return np.full(len(found.sharpe), np.nan)
-    lags = _lags(dependence, found.periods)
-    variance = _spread(found) if lags == 0 else _long_run(_influence(found), lags)
+    lags = checked_lags(dependence, found.periods)
+    variance = _spread(found) if lags == 0 else long_run(influence(found), lags)
     with np.errstate(invalid="ignore"):
         return np.where(variance > 0.0, np.sqrt(np.maximum(variance, 0.0) / (found.periods - 1.0)), np.nan)
 
@@ -326,11 +328,12 @@ def _spread(found: Moments) -> FloatArray:
     return 1.0 - found.skewness * s + 0.25 * (found.kurtosis - 1.0) * s**2
 
 
-def _influence(found: Moments) -> FloatArray:
+def influence(found: Moments) -> FloatArray:
+    """What every period contributes to the error of the Sharpe ratio, psi (R, T)."""
     return found.scores - 0.5 * found.sharpe[:, None] * (found.scores**2 - 1.0)
 
 
-def _long_run(z: FloatArray, lags: int) -> FloatArray:
+def long_run(z: FloatArray, lags: int) -> FloatArray:
     """Long-run variance with Bartlett weights of rows with mean zero (R, T)."""
     count = z.shape[-1]
     total = np.einsum("rt,rt->r", z, z)
@@ -339,7 +342,8 @@ def _long_run(z: FloatArray, lags: int) -> FloatArray:
     return total / count
 
 
-def _lags(dependence: NeweyWest | None, count: int) -> int:
+def checked_lags(dependence: NeweyWest | None, count: int) -> int:
+    """How many lags are used for so many periods: none where they are independent."""
     if dependence is None:
         return 0
     if not isinstance(dependence, NeweyWest):
@@ -347,13 +351,14 @@ def _lags(dependence: NeweyWest | None, count: int) -> int:
     return dependence.lags(count)
 
 
-def _excess(
+def excess_of(
     returns: pd.Series | pd.DataFrame,
     risk_free: float | pd.Series,
     periods_per_year: float,
     who: str,
     rows: int = 2,
 ) -> tuple[Runs, FloatArray, float]:
+    """Checked returns, the same over the risk-free rate (R, T), and periods per year."""
     year = checked_number(periods_per_year, f"{who}: periods_per_year", above=0.0)
     runs = checked_runs(returns, who, rows=rows)
     return runs, runs.matrix - per_period(risk_free, runs.dates, year, who), year

@@ -36,6 +36,10 @@ class BorrowCosts(CostModel):
         check_bps(self.bps, "BorrowCosts: bps")
         object.__setattr__(self, "year", checked_number(self.year, "BorrowCosts: year", above=0.0))
 
+    @property
+    def grows_with_size(self) -> bool:
+        return False
+
     def held(self, quotes: Quotes, quantity: FloatArray, days: float) -> Parts:
         short = Quotes(quotes.frame, quotes.assets, quantity < 0.0)
         rate = short.rates(self.bps, "BorrowCosts.bps") / 1e4 * days / self.year
@@ -79,6 +83,10 @@ class FinancingCosts(CostModel):
         if here.sum() > 1:
             raise InputError(f"FinancingCosts: {some(pd.Index([self.cash]))} is in {here.sum():g} rows; net them")
         return here
+
+    @property
+    def grows_with_size(self) -> bool:
+        return False
 
     def held(self, quotes: Quotes, quantity: FloatArray, days: float) -> Parts:
         here = self._places(quotes)

@@ -136,6 +136,11 @@ class CostModel:
             return NotImplemented
         return CombinedCosts((*_models(self), *_models(other)))
 
+    @property
+    def grows_with_size(self) -> bool:
+        """Whether the forecast as a fraction of NAV depends on the NAV: impact does, commissions and spreads do not."""
+        return True
+
     # -- what a model says ---------------------------------------------------------------------------------------
     def traded(self, quotes: Quotes, quantity: FloatArray) -> Parts:
         """Money (R,) by part for trades of these units."""
@@ -176,6 +181,10 @@ class CombinedCosts(CostModel):
 
     def expected(self, quotes: Quotes, days: float) -> list[Expression]:
         return [part for model in self.models for part in model.expected(quotes, days)]
+
+    @property
+    def grows_with_size(self) -> bool:
+        return any(model.grows_with_size for model in self.models)
 
     def convex_part(self) -> CombinedCosts:
         return CombinedCosts(tuple(model.convex_part() for model in self.models))

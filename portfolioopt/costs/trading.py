@@ -53,6 +53,10 @@ class ProportionalCosts(CostModel):
     def _per_share(self, quotes: Quotes) -> FloatArray:
         return not_negative(quotes, self.per_share, "ProportionalCosts.per_share")
 
+    @property
+    def grows_with_size(self) -> bool:
+        return False
+
     def traded(self, quotes: Quotes, quantity: FloatArray) -> Parts:
         buy = quotes.rates(self.bps, "ProportionalCosts.bps")
         sell = buy if self.sell is None else quotes.rates(self.sell, "ProportionalCosts.sell")
@@ -113,6 +117,10 @@ class SpreadCosts(CostModel):
             quotes.column("spread", "SpreadCosts") if self.bps is None else quotes.rates(self.bps, "SpreadCosts.bps")
         )
         return self.fraction * spread
+
+    @property
+    def grows_with_size(self) -> bool:
+        return False
 
     def traded(self, quotes: Quotes, quantity: FloatArray) -> Parts:
         return {"spread": self._rate(quotes) / 1e4 * np.abs(quantity) * quotes.column("price", "SpreadCosts")}

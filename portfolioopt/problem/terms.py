@@ -204,7 +204,8 @@ def ordered(owner: Term, field: str, assets: pd.Index) -> FloatArray:
     if field not in kept or kept[field][0] is not assets:
         value = getattr(owner, field)
         if isinstance(value, pd.Series | Mapping):
-            numbers = pd.Series(dict(value)).reindex(assets).to_numpy(dtype=np.float64)
+            series = value if isinstance(value, pd.Series) else pd.Series(dict(value))
+            numbers = series.reindex(assets).to_numpy(dtype=np.float64)
         else:
             numbers = np.full(len(assets), float(value))
         kept[field] = assets, numbers

@@ -1,16 +1,21 @@
 """From a target portfolio to trades: when to rebalance, where to, and with which orders."""
 
+from .active_variance import ActiveVariance as ActiveVariance
 from .adapter import PortfolioOptAdapter as PortfolioOptAdapter
 from .adapter import target_weights as target_weights
 from .bands import DriftBand as DriftBand
 from .bands import drift_report as drift_report
 from .cashflows import invest_cash as invest_cash
 from .cashflows import raise_cash as raise_cash
+from .cost_aware import CostAwareTrades as CostAwareTrades
+from .cost_aware import trade_within_costs as trade_within_costs
 from .decisions import AllOf as AllOf
 from .decisions import AnyOf as AnyOf
 from .decisions import Decision as Decision
 from .decisions import Situation as Situation
 from .decisions import Trigger as Trigger
+from .no_trade_region import NoTradeRegion as NoTradeRegion
+from .no_trade_region import no_trade_region as no_trade_region
 from .order_rules import Order as Order
 from .order_rules import OrderPlan as OrderPlan
 from .order_rules import OrderRules as OrderRules
@@ -19,8 +24,11 @@ from .orders import create_orders as create_orders
 from .schedule import CalendarTrigger as CalendarTrigger
 from .schedule import Cooldown as Cooldown
 from .targets import weights_to_trade_to as weights_to_trade_to
+from .trade_schedule import TradeSchedule as TradeSchedule
+from .trade_schedule import schedule_orders as schedule_orders
 from .trades import plan_trades as plan_trades
 from .trades import trade_summary as trade_summary
+from .trajectories import portfolio_trajectory as portfolio_trajectory
 from .triggers import CashTrigger as CashTrigger
 from .triggers import DriftTrigger as DriftTrigger
 from .triggers import RebalanceRule as RebalanceRule

@@ -21,18 +21,17 @@ import pyarrow.parquet as pq
 from portfolioopt.errors import InputError, SolveError
 from portfolioopt.problem import Compiled, CVaR, ExpectedReturn, Objective, Problem, ReturnTarget
 from portfolioopt.problem.terms import Term
-from portfolioopt_kernels import CONVERGED, Solution, exchange
+from portfolioopt_kernels import Solution, exchange
 
 from .axes import Axis, axis, changed
-from .certificate import Certificate, evaluate
+from .certificate import Certificate
 from .engine import Chain
-from .optimize import VIOLATION_TOLERANCE, optimize, tidy
+from .optimize import optimize
 from .result import Result, Status, binding_prices
+from .together import CHUNK, chainable, good_enough, structure
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
-CHUNK = 32  # points solved in one call of a kernel
-CELLS = 2_000_000  # returns up to which the points of a sweep are solved with all scenarios, one after the other
 _LOOSE = {"program.start"}  # pieces of which any will do
 
 
@@ -373,14 +372,11 @@ def _solve(
     limits: bool,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Records of all points, in the order in which they are done."""
-    s, n = problem.scenarios.n_scenarios, problem.scenarios.n_assets
+    s = problem.scenarios.n_scenarios
     variants = _Variants(problem, axes, len(positions))
     source = problem.scenarios.source
-    compiled = problem.compiled
-    plain = compiled.own_rows and not compiled.curves and not compiled.integer and len(compiled.program.cvar_level)
-    plain = plain and problem.ratio is None
-    chained = source.matrix is not None and plain and not _replaces_scenarios(axes)
-    if not chained or _window_length(axes, s) * n > CELLS:
+    chained = not _replaces_scenarios(axes) and chainable(problem, _window_length(axes, s))
+    if not chained:
         previous = None
         for number in order:
             result = optimize(
@@ -407,7 +403,7 @@ def _solve(
         """Solve some points in a row; `chain_of` keeps where each kind of problem stands."""
         points = [_Point(number, variants.at(positions[number])) for number in numbers]
         done = []
-        for key, group in itertools.groupby(points, key=lambda point: _structure(point.compiled)):
+        for key, group in itertools.groupby(points, key=lambda point: structure(point.compiled)):
             members = list(group)
             chain = chains.get(key)
             if chain is None:
@@ -454,22 +450,14 @@ def _window_starts(axes: list[Axis], positions: list[tuple[int, ...]]) -> dict[i
     return None
 
 
-def _structure(compiled: Compiled) -> Any:
-    p = compiled.program
-    capped = bool(np.isfinite(p.cvar_cap).any() or np.isfinite(p.l1_cap).any())
-    return (*p.shape, capped)
-
-
 # -- records -----------------------------------------------------------------------------------------------------
 def _certified(compiled: Compiled, solution: Solution, tolerance: float, limits: bool) -> dict[str, Any] | None:
     """The record of a point whose solution is good enough."""
-    if int(solution.status) != CONVERGED:
+    good = good_enough(compiled, solution, tolerance)
+    if good is None:
         return None
-    weights = tidy(solution.weights, compiled.program)
-    evaluation = evaluate(compiled, weights, solution)
+    weights, evaluation = good
     c = evaluation.certificate
-    if not (abs(c.gap) <= tolerance and c.max_violation <= VIOLATION_TOLERANCE):
-        return None
     cvars = {beta: tail.cvar for beta, tail in evaluation.tails.items()}
     held = weights[: compiled.n_assets]
     row = _row(Status.optimal, "", c, held, compiled, cvars, int(solution.iterations))
