@@ -17,6 +17,8 @@ from .backtest import BootstrapHistories as BootstrapHistories
 from .backtest import Moment as Moment
 from .backtest import Strategy as Strategy
 from .backtest import backtest as backtest
+from .backtest import cross_validate as cross_validate
+from .backtest import performance as performance
 from .backtest import strategies as strategies
 from .errors import ConfigError as ConfigError
 from .errors import InfeasibleError as InfeasibleError

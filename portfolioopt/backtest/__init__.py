@@ -1,8 +1,14 @@
-"""The same pipeline over history: strategies, books that pay their costs, and what they earned."""
+"""The same pipeline over history: strategies, books that pay their costs, and what they earned.
+
+As an attribute ``portfolioopt.backtest`` is the function of that name; names of this package are imported from it, as
+in ``from portfolioopt.backtest import performance``.
+"""
 
 from . import strategies as strategies
 from .comparison import SharpeDifference as SharpeDifference
 from .comparison import sharpe_difference as sharpe_difference
+from .cross_validation import CrossValidation as CrossValidation
+from .cross_validation import cross_validate as cross_validate
 from .door import backtest as backtest
 from .drawdowns import drawdown as drawdown
 from .drawdowns import drawdown_table as drawdown_table
@@ -13,6 +19,7 @@ from .metric_table import metric_table as metric_table
 from .metrics import monthly_returns as monthly_returns
 from .metrics import performance as performance
 from .metrics import rolling_performance as rolling_performance
+from .moment import FromFunction as FromFunction
 from .moment import Moment as Moment
 from .moment import Strategy as Strategy
 from .overfitting import BestOfMany as BestOfMany

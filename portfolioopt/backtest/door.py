@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from numbers import Integral
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, cast, overload
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
 import numpy as np
 import pandas as pd
@@ -17,20 +14,21 @@ from portfolioopt.data import MarketData, period_ends
 from portfolioopt.data.checks import check_dates, date_text, some, timestamp
 from portfolioopt.errors import InputError, unknown_names
 from portfolioopt.labels import FloatArray, checked_number
-from portfolioopt.rebalance import CalendarTrigger, OrderRules, RebalanceRule, Trigger
+from portfolioopt.rebalance import CalendarTrigger, DriftBand, OrderRules, RebalanceRule, Trigger
 from portfolioopt.rebalance.targets import Towards
 from portfolioopt.scenarios.scenario_set import whole_number
 from portfolioopt.solve.sweep import progress_bar
 
 from .checkpoint import Checkpoint
-from .engine import Engine, Plan, State, begin
+from .engine import Engine, Plan, begin
 from .grid import BacktestGrid
-from .histories import BootstrapHistories
-from .moment import Given, Moment, Strategy, Target
+from .histories import BootstrapHistories, resampled
+from .moment import Strategy
+from .recording import records_of, settings_in_words
 from .result import Backtest, Record
 from .tape import make_tape
+from .variants import AnyStrategy, Variant, as_strategy, named_strategies, variants_of
 
-AnyStrategy: TypeAlias = Strategy | Callable[[Moment], Target]
 Every: TypeAlias = "str | CalendarTrigger | Iterable[object]"
 
 _PERIODS = {"weekly": "week", "monthly": "month", "quarterly": "quarter", "yearly": "year"}
@@ -158,8 +156,9 @@ def backtest(
         When strategies are asked: ``"daily"``, ``"weekly"``, ``"monthly"``, ``"quarterly"`` or ``"yearly"`` (the last
         session of each), a calendar trigger, or dates. The first session is a day of decision in any case.
     rule
-        Judges the drifted book against the present targets at every close, and says when to trade. Where None, a new
-        target is traded and nothing else is.
+        Judges the drifted book against the present targets at every close, and says when to trade; a trigger alone
+        rests seven days after each trade (see :class:`portfolioopt.rebalance.RebalanceRule`). Where None, a new target
+        is traded and nothing else is.
     towards
         Where a trade that a drift band called for leads to: ``"target"``, ``"edge"`` or ``"halfway"``.
     signals
@@ -185,7 +184,8 @@ def backtest(
     max_stale
         Sessions for which a held asset may be without a price, valued at the last one.
     benchmark
-        Prices by date, or an asset of the market; for the relative figures.
+        Prices by date, an asset of the market, or one of several strategies by its name; for the relative figures.
+        Prices are resampled with the market where there are histories.
     fallback
         What to do where a strategy has no answer (infeasible, too little data): ``"hold"`` the book, go to ``"cash"``,
         or ask another strategy. It is noted in the timeline.
@@ -212,27 +212,26 @@ def backtest(
         on the first session; later refusals are noted in the timeline.
     """
     market = data if isinstance(data, MarketData) else MarketData(data)
-    named = _named(strategy)
-    variants = _variants(named, over, how)
+    named = named_strategies(strategy)
+    variants = variants_of(named, over, how)
     first, last = _span(market, start, end, [v.strategy for v in variants])
-    if orders is not None and (callable(orders.fees) or np.any(np.asarray(orders.fees, dtype=object) != 0.0)):
-        raise InputError("orders.fees has no place in a backtest; say what trading costs with costs=")
+    _check_kinds(costs, orders, histories, benchmark, flows)
     whole_number(lag, "lag", least=0)
     whole_number(max_stale, "max_stale", least=0)
     whole_number(seed, "seed", least=0)
     checked_number(capital, "capital", above=0.0)
-    if isinstance(rule, Trigger):
-        rule = RebalanceRule(rule)
-    other: Any = fallback if fallback in ("hold", "cash") else _strategy(fallback)
+    rule = _rule(rule)
+    other: Any = fallback if isinstance(fallback, str) and fallback in ("hold", "cash") else as_strategy(fallback)
     dates = market.dates[first : last + 1]
     asked = _asked(every, dates)
     count = 1 if histories is None else histories.count
     several = len(variants) > 1 or histories is not None or isinstance(strategy, Mapping)
     table = _table(variants, histories)
     keeper = None if checkpoint is None else Checkpoint(checkpoint)
-    settings = _settings(
-        every=every, rule=rule, lag=lag, costs=costs, orders=orders, capital=capital, cash_rate=cash_rate, seed=seed,
-        fallback=fallback, towards=towards, histories=histories, benchmark=benchmark,
+    settings = settings_in_words(
+        start=dates[0], end=dates[-1], every=every, rule=rule, towards=towards, lag=lag, costs=costs, orders=orders,
+        capital=capital, cash_rate=cash_rate, flows=flows, traded=traded, dividends=dividends, splits=splits,
+        credit=credit, max_stale=max_stale, benchmark=benchmark, fallback=fallback, histories=histories, seed=seed,
     )  # fmt: skip
     records: list[Record] = []
     with progress_bar(int(asked.sum()) * count, progress) as step:
@@ -265,83 +264,13 @@ def backtest(
                 engine.run(step, lambda state, e=engine, p=plan: keeper.save(p, e, state))
             else:
                 engine.run(step)
-            worth = _benchmark(benchmark, here, plan)
-            records += [
-                _record(
-                    engine, r, v, number, histories, worth, settings | {"strategy": repr(v.strategy), **v.parameters}
-                )
-                for r, v in enumerate(variants)
-            ]
+            worth = _benchmark(benchmark, here, plan, histories)
+            records += records_of(engine, variants, None if histories is None else number, settings, worth)
     if keeper is not None:
         keeper.done()
     if not several:
         return Backtest(records[0])
     return BacktestGrid(records, table)
-
-
-@dataclass(frozen=True)
-class _Variant:
-    """One strategy with its parameters."""
-
-    name: str
-    strategy: Strategy
-    parameters: dict[str, Any]
-    labels: dict[str, Any]
-
-
-def _strategy(given: object) -> Strategy:
-    if isinstance(given, Strategy):
-        return given
-    if callable(given) and not isinstance(given, type):
-        return Given(cast("Callable[[Moment], Target]", given))
-    raise InputError(
-        f"{given!r} is no strategy: pass a Strategy such as strategies.EqualWeight(), or a function of a moment"
-    )
-
-
-def _named(strategy: AnyStrategy | Mapping[str, AnyStrategy]) -> dict[str, Strategy]:
-    if isinstance(strategy, Mapping):
-        if not strategy:
-            raise InputError("there is no strategy to run; pass at least one")
-        return {str(name): _strategy(one) for name, one in strategy.items()}
-    one = _strategy(strategy)
-    return {repr(one) if isinstance(one, Given) else type(one).__name__: one}
-
-
-def _variants(named: dict[str, Strategy], over: Mapping[str, Any] | None, how: str) -> list[_Variant]:
-    if not over:
-        return [_Variant(name, one, {}, {"strategy": name}) for name, one in named.items()]
-    axes: dict[str, list[tuple[Any, Any]]] = {}
-    for name, values in over.items():
-        if isinstance(values, str) or not isinstance(values, Mapping | Iterable):
-            raise InputError(f"over[{name!r}] must be a list of values, or a mapping from labels to values")
-        pairs = list(values.items()) if isinstance(values, Mapping) else [(v, v) for v in values]
-        if not pairs:
-            raise InputError(f"over[{name!r}] has no values")
-        axes[name] = pairs
-    if how == "zip":
-        lengths = {name: len(pairs) for name, pairs in axes.items()}
-        if len(set(lengths.values())) > 1:
-            raise InputError(f"axes that are zipped must have the same number of values: {lengths}")
-        points = list(zip(*axes.values(), strict=True))
-    elif how == "product":
-        points = list(itertools.product(*axes.values()))
-    else:
-        raise InputError(f"how must be 'product' or 'zip', was {how!r}")
-    found = []
-    for name, one in named.items():
-        if not is_dataclass(one):
-            raise InputError(f"{name} has no parameters to vary; make the strategy a dataclass with fields")
-        known = [f.name for f in fields(one)]
-        strange = [axis for axis in axes if axis not in known]
-        if strange:
-            raise unknown_names(f"parameter of {name}", strange, known)
-        for point in points:
-            values = {axis: value for axis, (_, value) in zip(axes, point, strict=True)}
-            labels = {axis: label for axis, (label, _) in zip(axes, point, strict=True)}
-            text = ", ".join(f"{axis}={label}" for axis, label in labels.items())
-            found.append(_Variant(f"{name}[{text}]", replace(one, **values), labels, {"strategy": name, **labels}))
-    return found
 
 
 def _span(market: MarketData, start: object, end: object, strategies: Sequence[Strategy]) -> tuple[int, int]:
@@ -379,9 +308,7 @@ def _asked(every: Every, dates: pd.DatetimeIndex) -> np.ndarray:
         asked[:] = [
             every.last_due(day.tz_localize(None).normalize()) == day.tz_localize(None).normalize() for day in dates
         ]
-    elif isinstance(every, Integral):
-        raise InputError("every takes a frequency such as 'monthly', a CalendarTrigger, or dates")
-    else:
+    elif isinstance(every, Iterable):
         chosen = pd.DatetimeIndex([timestamp(day, "every", dates.tz) for day in every])
         check_dates(chosen, "every")
         places = dates.get_indexer(chosen)
@@ -390,102 +317,67 @@ def _asked(every: Every, dates: pd.DatetimeIndex) -> np.ndarray:
             strange = chosen[inside][places[inside] < 0]
             raise InputError(f"every has {some(date_text(d) for d in strange)}, which are no sessions")
         asked[places[inside]] = True
+    else:
+        raise InputError(f"every takes a frequency such as 'monthly', a CalendarTrigger, or dates, not {every!r}")
     asked[0] = True
     return asked
 
 
-def _benchmark(benchmark: str | pd.Series | None, market: MarketData, plan: Plan) -> FloatArray | None:
-    """What the capital would be worth in the benchmark (T,)."""
+def _rule(rule: object) -> RebalanceRule | None:
+    if isinstance(rule, Trigger):
+        return RebalanceRule(rule)
+    if rule is None or isinstance(rule, RebalanceRule):
+        return rule
+    hint = "; wrap the band in a trigger: DriftTrigger(band)" if isinstance(rule, DriftBand) else ""
+    raise InputError(f"rule must be a RebalanceRule or a trigger, was {type(rule).__name__}{hint}")
+
+
+def _check_kinds(costs: object, orders: object, histories: object, benchmark: object, flows: object) -> None:
+    """Refuse arguments of another kind, with what was probably meant."""
+    if costs is not None and not isinstance(costs, CostModel):
+        raise InputError(f"costs must be a cost model such as costs.ProportionalCosts(bps=5), was {costs!r}")
+    if orders is not None:
+        if not isinstance(orders, OrderRules):
+            raise InputError(f"orders must be OrderRules(...), was {orders!r}")
+        if callable(orders.fees) or np.any(np.asarray(orders.fees, dtype=object) != 0.0):
+            raise InputError("orders.fees has no place in a backtest; say what trading costs with costs=")
+    if histories is not None and not isinstance(histories, BootstrapHistories):
+        raise InputError(f"histories must be BootstrapHistories(count), was {histories!r}")
+    if benchmark is not None and not isinstance(benchmark, str | pd.Series):
+        raise InputError(
+            f"benchmark must be prices by date, an asset, or the name of a strategy, was a {type(benchmark).__name__}"
+        )
+    if flows is not None and not isinstance(flows, pd.Series | Mapping):
+        raise InputError(f"flows must map dates to money, was a {type(flows).__name__}")
+
+
+def _benchmark(
+    benchmark: str | pd.Series | None, market: MarketData, plan: Plan, histories: BootstrapHistories | None
+) -> FloatArray | str | None:
+    """What the capital would be worth in the benchmark (T,), or the name of a strategy that is it."""
     if benchmark is None:
         return None
     dates = plan.tape.dates
     if isinstance(benchmark, str):
         if benchmark not in market.assets:
-            raise unknown_names("benchmark", [benchmark], market.assets)
-        worth = market.prices[benchmark].reindex(dates)
+            return benchmark
+        worth = market.prices[benchmark]
+    elif histories is None:
+        worth = benchmark
     else:
-        worth = benchmark.reindex(dates)
+        whole = benchmark.reindex(market.dates).to_frame("the benchmark")
+        worth = pd.Series(resampled(whole, histories.rows(plan.history, len(whole)))[:, 0], whole.index)
+    worth = worth.reindex(dates)
     if worth.isna().any():
         raise InputError(f"the benchmark has no value on {date_text(dates[int(np.argmax(worth.isna().to_numpy()))])}")
     values = worth.to_numpy(dtype=np.float64)
     return plan.capital * values / values[0]
 
 
-def _record(
-    engine: Engine,
-    r: int,
-    variant: _Variant,
-    history: int,
-    histories: BootstrapHistories | None,
-    benchmark: FloatArray | None,
-    settings: dict[str, Any],
-) -> Record:
-    plan, state = engine.plan, engine.state
-    tape = plan.tape
-    name = variant.name if histories is None else f"{variant.name} on history {history}"
-    log = state.changes[r]
-    return Record(
-        name=name,
-        dates=tape.dates,
-        assets=tape.assets,
-        prices=tape.prices,
-        changed=np.array([t for t, _ in log], dtype=np.intp),
-        units=np.array([units for _, units in log]),
-        cash=state.cash_after[:, r].copy(),
-        flows=np.where(np.arange(len(tape.dates)) > _ruin(state, r), 0.0, tape.flows),
-        costs={part: money[:, r].copy() for part, money in state.costs.items()},
-        income={part: money[:, r].copy() for part, money in state.income.items()},
-        turnover=state.turnover[:, r].copy(),
-        trades=_trades(state, r),
-        timeline=state.timeline[r],
-        targets=state.decided[r],
-        benchmark=benchmark,
-        risk_free=tape.rate,
-        capital=plan.capital,
-        settings=settings,
-    )
-
-
-def _ruin(state: State, r: int) -> int:
-    """Session on which a book was closed; beyond the last where it was not."""
-    for line in state.timeline[r]:
-        if line["status"] == "ruined":
-            return int(line["decided"])
-    return len(state.cash_after)
-
-
-def _trades(state: State, r: int) -> dict[str, Any]:
-    """Columns of the list of trades, one row each."""
-    parts: dict[str, list[Any]] = {
-        name: [] for name in ("session", "asset", "units", "price", "value", "cost", "reason")
-    }
-    for t, units, price, cost, reasons, why in state.trades[r]:
-        places = np.flatnonzero(units)
-        parts["session"].append(np.full(len(places), t))
-        parts["asset"].append(places)
-        parts["units"].append(units[places])
-        parts["price"].append(price[places])
-        parts["value"].append(units[places] * price[places])
-        parts["cost"].append(cost[places])
-        parts["reason"].append([reasons.get(int(j), why) for j in places])
-    joined = {
-        name: np.concatenate(lists) if lists else np.empty(0) for name, lists in parts.items() if name != "reason"
-    }
-    return joined | {"reason": list(itertools.chain.from_iterable(parts["reason"]))}
-
-
-def _table(variants: Sequence[_Variant], histories: BootstrapHistories | None) -> pd.DataFrame:
+def _table(variants: Sequence[Variant], histories: BootstrapHistories | None) -> pd.DataFrame:
     rows = [
         v.labels | ({} if histories is None else {"history": number})
         for number in range(1 if histories is None else histories.count)
         for v in variants
     ]
     return pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="run"))
-
-
-def _settings(**given: Any) -> dict[str, Any]:
-    """Settings in words."""
-    return {
-        name: value if isinstance(value, int | float | str | bool | type(None)) else repr(value)
-        for name, value in given.items()
-    }

@@ -22,7 +22,7 @@ from portfolioopt.data.checks import date_text
 from portfolioopt.errors import InputError, PortfolioOptError, SolveError
 from portfolioopt.labels import FloatArray, some
 from portfolioopt.problem import Problem
-from portfolioopt.rebalance import DriftTrigger, OrderRules, RebalanceRule, Situation, weights_to_trade_to
+from portfolioopt.rebalance import DriftTrigger, OrderRules, Panel, RebalanceRule, Situation, weights_to_trade_to
 from portfolioopt.rebalance.targets import Towards
 from portfolioopt.solve import Result, Status, optimize_many
 
@@ -311,6 +311,7 @@ class Engine:
                 nav=float(nav[r]),
                 cash=float(state.cash[r]),
                 sample_seed=seed,
+                run_seed=seed_of(plan.seed, plan.history),
                 targets=None if target is None else pd.Series(target[: len(known)], index=known, name="weight"),
                 last=state.last[r],
                 costs=plan.costs,
@@ -432,27 +433,37 @@ class Engine:
         """Ask the rule about every book that has a target and nothing on its way."""
         rule, state, tape = self.plan.rule, self.state, self.plan.tape
         assert rule is not None
-        date = tape.dates[t]
+        date = _day(tape.dates[t])
+        waiting = [
+            r
+            for r in range(len(self.strategies))
+            if state.targets[r] is not None and not state.ruined[r] and not state.pending[r]
+        ]
+        if not waiting:
+            return
         nav = self._nav(t)
-        for r in range(len(self.strategies)):
-            target, last = state.targets[r], state.rebalanced[r]
-            if target is None or state.ruined[r] or state.pending[r]:
+        units = state.units[waiting]
+        weights = np.where(units == 0.0, 0.0, units * np.nan_to_num(tape.prices[t])) / nav[waiting, None]
+        lasts = tuple(None if (last := state.rebalanced[r]) is None else _day(tape.dates[last]) for r in waiting)
+        panel = Panel(date, tape.assets, weights, np.array([state.targets[r] for r in waiting]), lasts)
+        for k, (r, possible) in enumerate(zip(waiting, rule.possible(panel), strict=True)):
+            log = state.timeline[r]
+            fresh = bool(log) and log[-1]["decided"] == t and not log[-1]["fallback"]
+            if not possible and not fresh:
                 continue
-            held = np.where(state.units[r] == 0.0, 0.0, state.units[r] * np.nan_to_num(tape.prices[t])) / nav[r]
-            used = (held != 0.0) | (target != 0.0)
+            target, last, held = state.targets[r], state.rebalanced[r], weights[k]
+            assert target is not None
             before = state.traded_towards[r]
             situation = Situation(
                 date,
-                pd.Series(held[used], index=tape.assets[used]),
-                pd.Series(target[used], index=tape.assets[used]),
+                pd.Series(held, index=tape.assets),
+                pd.Series(target, index=tape.assets),
                 nav=float(nav[r]),
-                last_rebalance=None if last is None else tape.dates[last],
+                last_rebalance=lasts[k],
                 previous_targets=None if before is None else pd.Series(before, index=tape.assets),
                 signals={} if self.plan.signals is None else _signals(self.plan.signals, date),
             )
             decision = rule.decide(situation)
-            log = state.timeline[r]
-            fresh = bool(log) and log[-1]["decided"] == t and not log[-1]["fallback"]
             if not decision.rebalance:
                 if fresh:
                     log[-1]["reason"] = "; ".join(decision.reasons)
@@ -460,9 +471,9 @@ class Engine:
             wanted = target
             band = _band(rule)
             if self.plan.towards != "target" and band is not None and last is not None:
-                moved = weights_to_trade_to(situation.weights, situation.targets, band, towards=self.plan.towards)
-                wanted = np.zeros(len(target))
-                wanted[used] = moved.to_numpy()
+                wanted = weights_to_trade_to(
+                    situation.weights, situation.targets, band, towards=self.plan.towards
+                ).to_numpy()
             reason = "; ".join(decision.reasons)
             row = len(log) - 1 if fresh else self._note(t, r, status="rule", reason=reason)
             self._plan(t, r, wanted, row, reason)
@@ -514,6 +525,11 @@ def _one_trade(
     bought, prices = np.zeros(n), np.zeros(n)
     bought[j], prices[j] = units, price
     return t, bought, prices, np.zeros(n), {}, reason
+
+
+def _day(date: pd.Timestamp) -> pd.Timestamp:
+    """A date as rules know it: without time and zone."""
+    return date.tz_localize(None).normalize()
 
 
 def _band(rule: RebalanceRule) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -30,10 +31,12 @@ class BacktestGrid:
         return len(self._records)
 
     def __getitem__(self, run: int) -> Backtest:
+        if not isinstance(run, Integral):
+            raise InputError(f"grid[{run!r}]: runs have numbers; grid.run(strategy=..., ...) finds one by its labels")
         if not 0 <= run < len(self._records):
             raise IndexError(f"there are {len(self._records)} runs, numbered from 0")
         if run not in self._made:
-            self._made[run] = Backtest(self._records[run])
+            self._made[run] = Backtest(self._records[int(run)])
         return self._made[run]
 
     def __iter__(self) -> Iterator[Backtest]:

@@ -14,12 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from portfolioopt.data import MarketData
 from portfolioopt.errors import InputError
-from portfolioopt.labels import some
+from portfolioopt.labels import FloatArray, some
 from portfolioopt.scenarios.scenario_set import whole_number
+
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,17 @@ class BootstrapHistories:
         whole_number(self.block_length, "block_length", least=1)
         whole_number(self.seed, "seed", least=0)
 
+    def rows(self, number: int, sessions: int) -> IntArray:
+        """Which return of the real history each return of history `number` is (T - 1,)."""
+        count = sessions - 1
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, number])))
+        begins = generator.random(count) < 1.0 / self.block_length
+        begins[0] = True
+        starts = generator.integers(0, count, count)
+        step = np.arange(count)
+        latest = np.maximum.accumulate(np.where(begins, step, 0))
+        return (starts[latest] + step - latest) % count
+
     def market(self, real: MarketData, number: int) -> MarketData:
         """History number `number`; prices and volumes, over the same dates and assets.
 
@@ -55,25 +69,27 @@ class BootstrapHistories:
             Where prices have gaps: histories of assets that were not there all along cannot be put together from rows.
         """
         prices = real.prices
-        values = prices.to_numpy()
-        gaps = np.flatnonzero(np.isnan(values).any(axis=0))
-        if len(gaps):
-            raise InputError(
-                f"histories are resampled from rows with all prices, and {some(prices.columns[gaps])} has gaps; leave "
-                "these assets out, or the years before they were listed"
-            )
-        rows = len(values) - 1
-        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, number])))
-        begins = generator.random(rows) < 1.0 / self.block_length
-        begins[0] = True
-        starts = generator.integers(0, rows, rows)
-        step = np.arange(rows)
-        latest = np.maximum.accumulate(np.where(begins, step, 0))
-        drawn = (starts[latest] + step - latest) % rows
-        growth = (values[1:] / values[:-1])[drawn]
-        path = np.vstack([values[:1], values[:1] * np.cumprod(growth, axis=0)])
+        drawn = self.rows(number, len(prices))
+        table = pd.DataFrame(resampled(prices, drawn), prices.index, prices.columns)
         volumes = real.volumes
         if volumes is not None:
-            table = volumes.reindex(prices.index)
-            volumes = pd.DataFrame(table.to_numpy()[np.append(0, drawn + 1)], prices.index, table.columns)
-        return MarketData(pd.DataFrame(path, prices.index, prices.columns), volumes=volumes)
+            traded = volumes.reindex(prices.index)
+            volumes = pd.DataFrame(traded.to_numpy()[np.append(0, drawn + 1)], prices.index, traded.columns)
+        return MarketData(table, volumes=volumes)
+
+
+def resampled(prices: pd.DataFrame, drawn: IntArray) -> FloatArray:
+    """Prices (T, N) whose returns are those of `prices` in these rows.
+
+    Raises InputError for gaps, naming the columns.
+    """
+    values = prices.to_numpy(dtype=np.float64)
+    gaps = np.flatnonzero(np.isnan(values).any(axis=0))
+    if len(gaps):
+        raise InputError(
+            f"histories are resampled from rows with all prices, and {some(prices.columns[gaps])} has gaps; leave "
+            "these out, or the years before they were listed"
+        )
+    growth = (values[1:] / values[:-1])[drawn]
+    path = np.vstack([values[:1], values[:1] * np.cumprod(growth, axis=0)])
+    return path.astype(np.float64, copy=False)

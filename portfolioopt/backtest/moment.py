@@ -37,6 +37,7 @@ class Moment:
         "holdings",
         "last",
         "nav",
+        "run_seed",
         "sample_seed",
         "targets",
     )
@@ -50,6 +51,7 @@ class Moment:
         nav: float,
         cash: float,
         sample_seed: int,
+        run_seed: int = 0,
         targets: pd.Series | None = None,
         last: Result | None = None,
         costs: CostModel | None = None,
@@ -69,6 +71,8 @@ class Moment:
         """Cash in account currency."""
         self.sample_seed = sample_seed
         """A seed for this session, the same for all runs on the same history: what is drawn with it is repeatable."""
+        self.run_seed = run_seed
+        """A seed for the whole history, for random numbers that stay the same from session to session."""
         self.targets = targets
         """The strategy's last targets; None the first time."""
         self.last = last
@@ -82,6 +86,11 @@ class Moment:
         if self._market is None:
             raise InputError("a strategy that is cross-validated sees returns only: use moment.returns(...)")
         return self._market
+
+    @property
+    def session(self) -> int:
+        """Number of sessions that are known, this one included; 0 where the past is a sample of rows."""
+        return 0 if self._training is not None else len(self.market.dates)
 
     def returns(
         self, window: int | None = None, *, assets: pd.Index | list[str] | None = None, complete: bool = True
@@ -189,8 +198,16 @@ class Strategy(ABC):
         """
 
 
-class Given(Strategy):
-    """A function of a moment as a strategy."""
+class FromFunction(Strategy):
+    """A function of a moment as a strategy.
+
+    Parameters
+    ----------
+    function
+        Of a moment; gives a problem, a result, weights or None.
+    warmup
+        Sessions with prices that it needs before its first target.
+    """
 
     def __init__(self, function: Callable[[Moment], Target], warmup: int = 1) -> None:
         self.function = function
@@ -209,6 +226,7 @@ class Given(Strategy):
         return str(getattr(self.function, "__name__", self.function))
 
 
-def seed_of(seed: int, history: int, date: pd.Timestamp) -> int:
-    """A seed for one session of one history."""
-    return int(np.random.SeedSequence([seed, history, date.toordinal()]).generate_state(1, np.uint32)[0])
+def seed_of(seed: int, history: int, date: pd.Timestamp | None = None) -> int:
+    """A seed for one session of one history, or for all of it."""
+    entropy = [seed, history] if date is None else [seed, history, date.toordinal()]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint32)[0])

@@ -142,10 +142,13 @@ class Backtest:
 
     @property
     def measured_returns(self) -> pd.Series:
-        """:attr:`returns` from the second session on; what the first session cost is part of the first of them."""
+        """:attr:`returns` from the second session on, for performance figures.
+
+        What the first session cost is part of the first of them, and what was lost beyond everything is not counted.
+        """
         found = self.returns.iloc[1:].copy()
         found.iloc[0] = (1.0 + found.iloc[0]) * (1.0 + self.returns.iloc[0]) - 1.0
-        return found
+        return found.clip(lower=-1.0)
 
     @property
     def benchmark(self) -> pd.Series | None:

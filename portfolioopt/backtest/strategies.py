@@ -31,6 +31,10 @@ from .moment import Moment, Strategy, Target
 class MeanCVaR(Strategy):
     r"""Mean-CVaR on resampled recent history, fully invested.
 
+    Where history is resampled, the random numbers stay the same from decision to decision: as the window moves on, only
+    those scenarios change that its oldest sessions are in. Draws made anew each time would be traded on: with 500 of
+    them two thirds of the turnover were noise.
+
     .. math:: \max_w\; \mu'w - \lambda\,\mathrm{CVaR}_\beta(w) - \frac{\text{cost}(w - h)}{m}, \qquad
               \sum_i w_i = 1,\; l \le w \le u
 
@@ -121,9 +125,9 @@ class MeanCVaR(Strategy):
             scenarios = ScenarioSet(compounded(returns, self.horizon), horizon=_span(self.horizon))
         else:
             scenarios = block_bootstrap(
-                returns,
+                _in_place(returns, moment.session),
                 self.scenarios,
-                seed=moment.sample_seed,
+                seed=moment.run_seed,
                 horizon=self.horizon,
                 block_length=self.block_length,
             )
@@ -213,6 +217,18 @@ def compounded(returns: pd.DataFrame, horizon: int) -> pd.DataFrame:
     return pd.DataFrame(
         growth[horizon:] / growth[:-horizon] - 1.0, index=returns.index[horizon - 1 :], columns=returns.columns
     )
+
+
+def _in_place(returns: pd.DataFrame, session: int) -> pd.DataFrame:
+    """The rows of a window, each at its number since the beginning of history modulo the length of the window.
+
+    As the window moves on, new rows take the places of those that leave, and all others stay where they are. Rows that
+    follow each other in time still do, the last place being followed by the first.
+    """
+    places = (np.arange(session - len(returns), session)) % len(returns)
+    rows = np.empty(returns.shape)
+    rows[places] = returns.to_numpy()
+    return pd.DataFrame(rows, columns=returns.columns)
 
 
 def _known(bound: PerAsset, assets: pd.Index) -> PerAsset:

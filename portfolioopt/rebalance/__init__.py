@@ -12,6 +12,7 @@ from .cost_aware import trade_within_costs as trade_within_costs
 from .decisions import AllOf as AllOf
 from .decisions import AnyOf as AnyOf
 from .decisions import Decision as Decision
+from .decisions import Panel as Panel
 from .decisions import Situation as Situation
 from .decisions import Trigger as Trigger
 from .no_trade_region import NoTradeRegion as NoTradeRegion

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from portfolioopt.data.checks import date_text, timestamp
 from portfolioopt.errors import InputError
-from portfolioopt.labels import checked_number
+from portfolioopt.labels import FloatArray, checked_number
 
 from .bands import REPORT_COLUMNS
+
+BoolArray = npt.NDArray[np.bool_]
 
 NO_BREACHES: Final = pd.DataFrame(columns=pd.Index(REPORT_COLUMNS), index=pd.Index([], name="asset"))
 
@@ -61,6 +65,27 @@ class Situation:
 
 
 @dataclass(frozen=True, eq=False)
+class Panel:
+    """Many books on one date, for a quick look before any of them is judged.
+
+    Parameters
+    ----------
+    date
+        As in :class:`Situation`.
+    weights, targets
+        Fractions of NAV by book and asset (R, N), zero where there is neither.
+    last
+        Session of the last rebalance of each book; None where there has been none.
+    """
+
+    date: pd.Timestamp
+    assets: pd.Index
+    weights: FloatArray
+    targets: FloatArray
+    last: tuple[pd.Timestamp | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Decision:
     """Whether to rebalance, and why or why not."""
 
@@ -81,6 +106,10 @@ class Trigger(ABC):
     def judge(self, situation: Situation) -> Decision:
         """Whether it calls for a rebalance in this situation, in words."""
 
+    def possible(self, panel: Panel) -> BoolArray:
+        """For which books it may call for a rebalance (R,); where False, :meth:`judge` would certainly not."""
+        return np.ones(len(panel.weights), dtype=bool)
+
     def __and__(self, other: Trigger) -> Trigger:
         return AllOf((self, other)) if isinstance(other, Trigger) else NotImplemented
 
@@ -100,6 +129,10 @@ class AllOf(Trigger):
         agreed = all(decision.rebalance for decision in decisions)
         return _combined(agreed, [d for d in decisions if d.rebalance == agreed], decisions)
 
+    def possible(self, panel: Panel) -> BoolArray:
+        """Where all may call for it."""
+        return np.logical_and.reduce([trigger.possible(panel) for trigger in self.triggers])
+
 
 @dataclass(frozen=True)
 class AnyOf(Trigger):
@@ -112,6 +145,10 @@ class AnyOf(Trigger):
         decisions = [trigger.judge(situation) for trigger in self.triggers]
         called = any(decision.rebalance for decision in decisions)
         return _combined(called, [d for d in decisions if d.rebalance == called], decisions)
+
+    def possible(self, panel: Panel) -> BoolArray:
+        """Where any may call for it."""
+        return np.logical_or.reduce([trigger.possible(panel) for trigger in self.triggers])
 
 
 def _combined(rebalance: bool, speaking: list[Decision], judged: list[Decision]) -> Decision:

@@ -14,7 +14,7 @@ from portfolioopt.data import sessions
 from portfolioopt.data.checks import check_dates, check_timestamps, date_text
 from portfolioopt.errors import InputError, unknown_names
 
-from .decisions import Decision, Situation, Trigger
+from .decisions import BoolArray, Decision, Panel, Situation, Trigger
 
 Frequency = Literal["daily", "weekly", "monthly", "quarterly", "yearly"]
 
@@ -92,6 +92,15 @@ class CalendarTrigger(Trigger):
             text = f"calendar: the {self.frequency} rebalancing day {date_text(due)} has passed without a rebalance"
             return Decision(True, (text,))
         return Decision(False, (f"calendar: {date_text(date)} is not a {self.frequency} rebalancing day",))
+
+    def possible(self, panel: Panel) -> BoolArray:
+        """On the day itself, and late."""
+        due = self.last_due(panel.date)
+        if due is None:
+            return np.zeros(len(panel.weights), dtype=bool)
+        if due == panel.date:
+            return super().possible(panel)
+        return np.array([self.late and last is not None and last < due for last in panel.last])
 
     def _due_in(self, year: int) -> pd.DatetimeIndex:
         """Days in a year on which the calendar calls for a rebalance; those of periods that begin after it included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,7 +14,7 @@ from portfolioopt.errors import InputError, unknown_names
 from portfolioopt.labels import checked_number, some
 
 from .bands import EDGE, DriftBand, drift_report
-from .decisions import Decision, Situation, Trigger
+from .decisions import BoolArray, Decision, Panel, Situation, Trigger
 from .schedule import Cooldown
 
 
@@ -50,6 +51,20 @@ class DriftTrigger(Trigger):
         nearest = int(np.argmin(room))
         words = self._words(report.index[nearest], report.iloc[nearest])
         return Decision(False, (f"{words}; nothing is out of its band",))
+
+    def possible(self, panel: Panel) -> BoolArray:
+        """Where a weight is out of its band; a band with groups, or with widths by asset, is not looked at here."""
+        if self.band.groups is not None or isinstance(self.band.width, pd.Series | Mapping):
+            return super().possible(panel)
+        weights, targets = panel.weights, panel.targets
+        drift = weights - targets
+        edges = np.broadcast_to(self.band.edges(panel.assets, targets), drift.shape)
+        found = np.asarray(self.band.outside(drift, edges)).any(axis=1)
+        if self.cash is not None:
+            wanted = 1.0 - targets.sum(axis=1, keepdims=True)
+            edges = np.broadcast_to(self.band.edges(pd.Index([self.cash]), wanted), wanted.shape)
+            found = found | self.band.outside(-drift.sum(axis=1, keepdims=True), edges)[:, 0]
+        return np.asarray(found)
 
     def _words(self, name: object, row: pd.Series) -> str:
         kind = "relative band" if self.band.kind == "relative" else "band"
@@ -157,6 +172,18 @@ class RebalanceRule:
     def __post_init__(self) -> None:
         if self.first_day not in ("rebalance", "judge"):
             raise InputError(f"first_day must be 'rebalance' or 'judge', was {self.first_day!r}")
+
+    def possible(self, panel: Panel) -> BoolArray:
+        """For which books there may be a rebalance (R,); where False, :meth:`decide` would certainly say no."""
+        if not len(panel.last):
+            return np.zeros(0, dtype=bool)
+        first = np.array([last is None for last in panel.last]) & (self.first_day == "rebalance")
+        rested = np.array(
+            [last is None or self.cooldown.passed(last, panel.date) >= self.cooldown.length for last in panel.last]
+        )
+        called = self.trigger.possible(panel) if (rested & ~first).any() else np.zeros(len(rested), dtype=bool)
+        found = first | (rested & called)
+        return found if self.despite_cooldown is None else found | self.despite_cooldown.possible(panel)
 
     def decide(self, situation: Situation) -> Decision:
         """Whether to rebalance in this situation, and why or why not.

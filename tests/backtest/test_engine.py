@@ -400,6 +400,41 @@ def test_bootstrapped_histories_resample_rows_of_the_past() -> None:
         assert_conserved(one)
 
 
+def test_a_benchmark_is_resampled_with_its_market() -> None:
+    """Prices given by date go through the same rows as the assets: a book of one asset moves as that asset does."""
+    data = market(13)
+    for benchmark in ("A0", data.prices["A0"].rename("index")):
+        grid = po.backtest(
+            FixedWeights({"A0": 1.0}), data, histories=po.BootstrapHistories(2), benchmark=benchmark, every="daily"
+        )
+        np.testing.assert_allclose(grid.metrics["beta_to_benchmark"], 1.0, atol=0.01)
+
+
+def test_a_strategy_may_be_the_benchmark() -> None:
+    """Everything is judged against one of the strategies, by its name."""
+    grid = po.backtest({"equal": EqualWeight(), "first": FixedWeights({"A0": 1.0})}, market(13), benchmark="equal")
+    assert grid.metrics.loc[0, "tracking_error"] == pytest.approx(0.0, abs=1e-12)
+    np.testing.assert_allclose(grid[1].benchmark, grid.nav[0])  # type: ignore[arg-type]
+    with pytest.raises(po.InputError, match="equl"):
+        po.backtest({"equal": EqualWeight()}, market(13), benchmark="equl")
+
+
+def test_scenarios_stay_the_same_from_decision_to_decision() -> None:
+    """Only what the oldest sessions were in changes: noise of the draws is not traded on."""
+    strategy, prices = policy(scenarios=200), market(14).prices
+    seen = []
+    for session in (130, 140):
+        view = MarketData(prices).as_of(prices.index[session])
+        moment = Moment(
+            prices.index[session], view, holdings=pd.Series(0.0, prices.columns), nav=1.0, cash=1.0, sample_seed=session
+        )
+        problem = strategy.target(moment)
+        assert isinstance(problem, po.Problem)
+        seen.append(problem.scenarios.matrix)
+    same = (np.abs(seen[0] - seen[1]) < 1e-15).all(axis=1)
+    assert 0.8 < same.mean() < 0.95  # ten sessions of 120 have left, and every scenario looks at five
+
+
 @pytest.mark.slow
 def test_conservation_over_ten_thousand_histories() -> None:
     """Cash and positions are the net asset value in every session of ten thousand random books."""
@@ -428,6 +463,12 @@ def test_conservation_over_ten_thousand_histories() -> None:
         ({"over": {"risk": [1]}}, "risk"),
         ({"over": {"weights": []}}, "no values"),
         ({"orders": OrderRules(fees=5.0)}, "costs="),
+        ({"costs": 5}, "ProportionalCosts"),
+        ({"rule": DriftBand(0.05)}, "DriftTrigger"),
+        ({"every": None}, "monthly"),
+        ({"benchmark": 3}, "benchmark"),
+        ({"histories": 5}, "BootstrapHistories"),
+        ({"fallback": "sell"}, "no strategy"),
         ({"cash_rate": pd.Series([0.1], [pd.Timestamp("2020-06-01")])}, "cash_rate"),
     ],
 )
