@@ -7,6 +7,7 @@ import os
 import pickle
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -111,8 +112,13 @@ def _feed(digest: Any, value: Any) -> None:
         for f in fields(value):
             if not f.name.startswith("_"):
                 _feed(digest, getattr(value, f.name))
-    elif callable(value):
-        digest.update(f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}".encode())
+    elif isinstance(value, FunctionType):
+        # a name says nothing about a lambda, or about what a function was made with
+        digest.update(f"{value.__module__}.{value.__qualname__}".encode())
+        digest.update(value.__code__.co_code)
+        _feed(digest, [one for one in value.__code__.co_consts if not isinstance(one, CodeType)])
+        _feed(digest, value.__defaults__)
+        _feed(digest, [cell.cell_contents for cell in value.__closure__ or ()])
     elif isinstance(value, str | bytes | int | float | bool | type(None) | pd.Timestamp | np.generic):
         digest.update(repr(value).encode())
     else:

@@ -148,8 +148,25 @@ class Engine:
     # -- before anybody trades -----------------------------------------------------------------------------------
     def _open(self, t: int) -> None:
         tape, state = self.plan.tape, self.state
-        overnight = state.cash.copy()
-        accrued = self._accrued(t)
+        overnight = state.cash
+        owed = bool((state.units < 0.0).any() or (state.cash < 0.0).any())
+        accrued = self._accrued(t) if owed else 0.0
+        if tape.eventful[t]:
+            self._happened(t)
+        if tape.rate[t] != 0.0:
+            interest = overnight * tape.rate[t]
+            state.cash = state.cash + interest
+            state.income["interest"][t] += interest
+        if owed:
+            state.cash = state.cash - accrued
+        if tape.longest[t] > self.plan.max_stale:
+            self._check_prices(t)
+        if owed:
+            self._check_worth(t)
+
+    def _happened(self, t: int) -> None:
+        """Splits, dividends, delistings, money in and out."""
+        tape, state = self.plan.tape, self.state
         if tape.splits is not None and (tape.splits[t] != 1.0).any():
             state.units = state.units * tape.splits[t]
             self._changed(t, np.flatnonzero((state.units[:, tape.splits[t] != 1.0] != 0.0).any(axis=1)))
@@ -157,14 +174,10 @@ class Engine:
             paid = state.units @ tape.dividends[t]
             state.cash = state.cash + paid
             state.income["dividends"][t] += paid
-        if tape.rate[t] != 0.0:
-            interest = overnight * tape.rate[t]
-            state.cash = state.cash + interest
-            state.income["interest"][t] += interest
-        state.cash = state.cash - accrued
         for j, worth in tape.paid_out.get(t, ()):
             held = np.flatnonzero(state.units[:, j] != 0.0)
             if len(held):
+                state.cash = state.cash.copy()
                 state.cash[held] += state.units[held, j] * worth
                 state.units = state.units.copy()
                 for r in held:
@@ -173,16 +186,12 @@ class Engine:
                 self._changed(t, held)
         if tape.flows[t] != 0.0:
             state.cash = state.cash + np.where(state.ruined, 0.0, tape.flows[t])
-        self._check_prices(t)
-        if (state.units < 0.0).any() or (state.cash < 0.0).any():
-            self._check_worth(t)
 
     def _accrued(self, t: int) -> FloatArray:
         """What holding costs since the close before (R,)."""
         state, tape, costs = self.state, self.plan.tape, self.plan.costs
         nothing = np.zeros(len(state.cash))
-        owed = (state.units < 0.0).any() or (state.cash < 0.0).any()
-        if costs is None or not owed or self._holding_charged is False:
+        if costs is None or self._holding_charged is False:
             return nothing
         quantity = np.column_stack([state.units, state.cash]).ravel()
         quotes = tape.quotes(t - 1, quantity != 0.0, len(state.cash), cash=_CASH)
@@ -198,8 +207,6 @@ class Engine:
     def _check_prices(self, t: int) -> None:
         """Refuse to go on with a position whose price has been missing for too long."""
         old = self.plan.tape.stale[t] > self.plan.max_stale
-        if not old.any():
-            return
         held = old & (self.state.units != 0.0).any(axis=0)
         if held.any():
             names, tape = self.plan.tape.assets[held], self.plan.tape

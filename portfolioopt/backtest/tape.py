@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,23 @@ class Tape:
     market: dict[str, FloatArray]
     """What the cost model looks at, beside the price, by name (T, N)."""
 
-    @property
+    @cached_property
+    def eventful(self) -> BoolArray:
+        """Sessions that begin with more than interest (T,): splits, dividends, delistings, money in or out."""
+        found = self.flows != 0.0
+        if self.splits is not None:
+            found = found | (self.splits != 1.0).any(axis=1)
+        if self.dividends is not None:
+            found = found | (self.dividends != 0.0).any(axis=1)
+        found[list(self.paid_out)] = True
+        return found
+
+    @cached_property
+    def longest(self) -> npt.NDArray[np.int64]:
+        """The most sessions that any asset has been without a price (T,)."""
+        return self.stale.max(axis=1)
+
+    @cached_property
     def quoted(self) -> BoolArray:
         """Which assets have a price of their own in each session (T, N)."""
         return (self.stale == 0) & ~np.isnan(self.prices)

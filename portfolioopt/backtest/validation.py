@@ -49,7 +49,7 @@ class Validation:
     var, cvar
         Tests by confidence level; without those that cannot be made.
     adherence
-        A row per decision: ``status``, ``fallback``, ``max_violation``, ``violated``, ``binding``.
+        A row per decision of the strategy: ``status``, ``fallback``, ``max_violation``, ``violated``, ``binding``.
     binding
         How often each limit bound, as a share of the decisions that the solver answered.
     drift
@@ -83,9 +83,7 @@ class Validation:
         return "\n".join(["Validation", *lines])
 
 
-def validate(
-    backtest: Backtest, *, overlap: float = 0.1, seed: int = 0, freedom: float | None = None
-) -> Validation:
+def validate(backtest: Backtest, *, overlap: float = 0.1, seed: int = 0, freedom: float | None = None) -> Validation:
     """Set what a run predicted, promised and aimed at beside what came.
 
     Parameters
@@ -185,7 +183,8 @@ def _volatility(tested: pd.DataFrame, rows: dict[str, dict[str, object]]) -> Bia
     count = len(tested)
     name = "volatility: bias statistic"
     if count < LEAST:
-        rows[name] = _row(np.nan, 1.0, None, f"{count} horizons are too few to say anything; {LEAST} are the least")
+        few = f"{count} horizons are too few to say anything; {LEAST} are the least"
+        rows[name] = _row(np.nan, 1.0, None, few if count else "no decision of the run predicted its risk")
         return None
     index = pd.RangeIndex(count)
     found = bias_statistic(
@@ -251,15 +250,11 @@ def _tails(
 # -- limits, targets, stress -------------------------------------------------------------------------------------
 def _adherence(backtest: Backtest, rows: dict[str, dict[str, object]]) -> tuple[pd.DataFrame, pd.Series]:
     timeline = backtest.timeline
+    timeline = timeline[timeline["status"] != "rule"]  # a rule goes to a target that was judged before
     frame = timeline[["status", "fallback", "max_violation", "binding"]].copy()
     frame["violated"] = frame["max_violation"].fillna(0.0) > VIOLATED
     solved = frame[frame["max_violation"].notna()]
-    names = [
-        re.sub(r" \(\d+\)$", "", name)  # how many lines of it bind
-        for line in solved["binding"].fillna("")
-        for name in dict.fromkeys(str(line).split("; "))
-        if name
-    ]
+    names = [name for line in solved["binding"].fillna("") for name in binding_names(line)]
     counts = pd.Series(names, dtype=object).value_counts(sort=True)
     binding = (counts / max(len(solved), 1)).rename_axis("limit").rename("share").astype(np.float64)
     if len(solved):
@@ -276,6 +271,11 @@ def _adherence(backtest: Backtest, rows: dict[str, dict[str, object]]) -> tuple[
         verdict = f"the strategy had no answer at {failed} of {len(timeline)} decisions; instead: {done}"
     rows["failures and fallbacks"] = _row(failed, 0.0, failed == 0, verdict)
     return frame, binding
+
+
+def binding_names(line: str) -> list[str]:
+    """The limits in a line of the timeline, without how many of their rows bind."""
+    return [re.sub(r" \(\d+\)$", "", name) for name in dict.fromkeys(line.split("; ")) if name]
 
 
 def target_drift(backtest: Backtest) -> pd.Series:
@@ -303,7 +303,7 @@ def stress_behaviour(backtest: Backtest) -> pd.DataFrame:
 
     A window counts where the run has seen at least half of it; its dates are cut to those of the run.
     """
-    returns = backtest.returns
+    returns = backtest.returns.clip(lower=-1.0)
     dates = returns.index
     assert isinstance(dates, pd.DatetimeIndex)
     worth = np.cumprod(1.0 + returns.to_numpy())
@@ -312,6 +312,8 @@ def stress_behaviour(backtest: Backtest) -> pd.DataFrame:
     rows: dict[str, dict[str, object]] = {}
 
     def note(name: str, first: int, last: int, description: str) -> None:
+        if worth[first] <= 0.0:
+            return  # everything was lost before
         path = worth[first : last + 1] / worth[first]
         rows[name] = {
             "start": dates[first],
@@ -335,10 +337,15 @@ def stress_behaviour(backtest: Backtest) -> pd.DataFrame:
     for length, words in ((21, "month"), (63, "quarter"), (252, "year")):
         if len(worth) <= 2 * length:
             continue
-        last = length + int(np.argmin(worth[length:] / worth[:-length]))
+        alive = worth[:-length] > 0.0
+        stretch = np.divide(worth[length:], worth[:-length], out=np.full(len(alive), np.inf), where=alive)
+        last = length + int(np.argmin(stretch))
         note(f"worst {words}", last - length, last, f"The book's worst {length} sessions")
         if other is not None:
-            last = length + int(np.argmin(other[length:] / other[:-length]))
+            mine, last = last, length + int(np.argmin(other[length:] / other[:-length]))
+            if last == mine and f"worst {words}" in rows:
+                rows[f"worst {words}"]["description"] = f"The worst {length} sessions of book and benchmark"
+                continue
             note(f"benchmark's worst {words}", last - length, last, f"The benchmark's worst {length} sessions")
     columns = ["start", "end", "return", "benchmark", "worst_drawdown", "description"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("window")

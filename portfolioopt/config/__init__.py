@@ -1,5 +1,16 @@
-"""A run in a YAML file: what may stand in it, how it is read, and the problem it describes."""
+"""A run or a backtest in a YAML file: what may stand in it, how it is read, and what it describes."""
 
+from .backtest_building import BacktestSetup as BacktestSetup
+from .backtest_building import build_backtest as build_backtest
+from .backtest_model import BacktestConfig as BacktestConfig
+from .backtest_model import BacktestReportConfig as BacktestReportConfig
+from .backtest_model import BookConfig as BookConfig
+from .backtest_model import CostsConfig as CostsConfig
+from .backtest_model import DecisionsConfig as DecisionsConfig
+from .backtest_model import HistoriesConfig as HistoriesConfig
+from .backtest_model import MarketConfig as MarketConfig
+from .backtest_model import OrdersConfig as OrdersConfig
+from .backtest_model import RuleConfig as RuleConfig
 from .building import Setup as Setup
 from .building import build_problem as build_problem
 from .model import BoundsConfig as BoundsConfig
@@ -21,4 +32,13 @@ from .model import ScenariosConfig as ScenariosConfig
 from .model import SizeConfig as SizeConfig
 from .model import TradeLimitConfig as TradeLimitConfig
 from .model import TurnoverConfig as TurnoverConfig
+from .reading import load_any as load_any
+from .reading import load_backtest as load_backtest
 from .reading import load_config as load_config
+from .strategy_model import AllocatorConfig as AllocatorConfig
+from .strategy_model import BuyAndHoldConfig as BuyAndHoldConfig
+from .strategy_model import EqualWeightConfig as EqualWeightConfig
+from .strategy_model import FixedConfig as FixedConfig
+from .strategy_model import MeanCVaRConfig as MeanCVaRConfig
+from .strategy_model import ProblemConfig as ProblemConfig
+from .strategy_model import RollingScenariosConfig as RollingScenariosConfig

@@ -11,8 +11,6 @@ import datetime
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr, model_validator
@@ -20,23 +18,9 @@ from pydantic_core import PydanticCustomError
 
 from portfolioopt.errors import ConfigError, unknown_names
 
-Key = str | int
+from .place import Key, Origin, Place
+
 OTHERS: Final = "others"  # in a mapping by asset: every asset that is not named
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a configuration was read from, for messages. It has no part in comparisons."""
-
-    path: Path | None = field(default=None, compare=False)
-    lines: Mapping[tuple[Key, ...], int] = field(default_factory=dict, compare=False)
-    text: str = field(default="", compare=False)
-
-    def line(self, *place: Key) -> int | None:
-        """Line of the key at `place`, or of the innermost section around it that the file has; None without a file."""
-        while place and place not in self.lines:
-            place = place[:-1]
-        return self.lines.get(place)
 
 
 def complaint(message: str, *place: Key) -> PydanticCustomError:
@@ -44,8 +28,13 @@ def complaint(message: str, *place: Key) -> PydanticCustomError:
     return PydanticCustomError("portfolioopt", "{message}", {"message": message, "place": place})
 
 
-def _number(value: object, what: str, *place: Key, infinite: bool = False) -> float:
-    """Return a real number, or refuse text, truth values and percentages."""
+def tag(name: str) -> str:
+    """What an alternative is called among others; it is part of no place in a file."""
+    return f"<{name}>"
+
+
+def number_of(value: object, what: str, *place: Key, infinite: bool = False) -> float:
+    """A real number, or refuse text, truth values and percentages."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         hint = ""
         if isinstance(value, str) and re.fullmatch(r"\s*[-+]?[\d.]+\s*(%|bps?|bp)?\s*", value):
@@ -60,19 +49,21 @@ def _number(value: object, what: str, *place: Key, infinite: bool = False) -> fl
 def _per_asset(value: object) -> float | dict[str, float]:
     """One number, or a mapping from asset to number; infinite for no limit."""
     if not isinstance(value, Mapping):
-        return _number(value, "the value", infinite=True)
+        return number_of(value, "the value", infinite=True)
     if not value:
         raise complaint("the mapping from asset to number is empty")
-    return {str(key): _number(entry, str(key), key, infinite=True) for key, entry in value.items()}
+    return {str(key): number_of(entry, str(key), key, infinite=True) for key, entry in value.items()}
 
 
-def _whole(value: object) -> int:
+def whole_of(value: object) -> int:
+    """A whole number; truth values are none."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise complaint(f"must be a whole number, was {value!r}")
     return value
 
 
-def _date(value: object) -> datetime.date:
+def date_of(value: object) -> datetime.date:
+    """A day in the ISO form."""
     # A bare year is a number to YAML, and pydantic would take it for seconds since 1970.
     if isinstance(value, str):
         try:
@@ -84,9 +75,15 @@ def _date(value: object) -> datetime.date:
     return value
 
 
+def _weights(value: object) -> dict[str, float]:
+    if not isinstance(value, Mapping) or not value:
+        raise complaint(f"must be a mapping from asset to weight, was {shown(value)}")
+    return {str(key): number_of(entry, str(key), key) for key, entry in value.items()}
+
+
 def _holdings(value: object) -> str | dict[str, float]:
     if isinstance(value, Mapping) and value:
-        return {str(key): _number(entry, str(key), key) for key, entry in value.items()}
+        return _weights(value)
     if value not in ("equal", "cash"):
         raise complaint(
             f"must be 'equal', 'cash' or a mapping from asset to weight, was {value!r}; assets not named are not held"
@@ -97,10 +94,11 @@ def _holdings(value: object) -> str | dict[str, float]:
 def _tuple(value: object) -> object:
     if isinstance(value, list | tuple):
         return tuple(value)
-    raise complaint(f"must be a list, each entry beginning with '- ', was {_shown(value)}")
+    raise complaint(f"must be a list, each entry beginning with '- ', was {shown(value)}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value in a message."""
     return "a section" if isinstance(value, Mapping) else repr(value)
 
 
@@ -132,11 +130,13 @@ def _check_level(measure: str, beta: float | None) -> None:
 
 
 Risk = Annotated[str, BeforeValidator(lambda value: _one_of(value, RISKS))]
-Number = Annotated[float, BeforeValidator(lambda value: _number(value, "the value"))]
-Whole = Annotated[int, BeforeValidator(_whole)]
-Day = Annotated[datetime.date, BeforeValidator(_date)]
+Number = Annotated[float, BeforeValidator(lambda value: number_of(value, "the value"))]
+Whole = Annotated[int, BeforeValidator(whole_of)]
+Day = Annotated[datetime.date, BeforeValidator(date_of)]
 PerAsset = Annotated[float | dict[str, float], BeforeValidator(_per_asset)]
 Holdings = Annotated[Literal["equal", "cash"] | dict[str, float], BeforeValidator(_holdings)]
+Weights = Annotated[dict[str, float], BeforeValidator(_weights)]
+Labels = Annotated[str | dict[str, str], BeforeValidator(lambda value: _labels(value))]
 _T = TypeVar("_T")
 Many = Annotated[tuple[_T, ...], BeforeValidator(_tuple)]
 
@@ -160,7 +160,7 @@ class Section(BaseModel):
         return value
 
 
-class DataConfig(Section):
+class PricesConfig(Section):
     """Where prices come from."""
 
     source: str
@@ -171,8 +171,6 @@ class DataConfig(Section):
     """First and last day of prices to use, both included."""
     assets: Many[str] | None = None
     """The columns to use; all where omitted."""
-    missing: Literal["error", "drop_dates", "drop_assets"] = "error"
-    """What to do about missing prices, see `portfolioopt.data.simple_returns`."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -181,6 +179,13 @@ class DataConfig(Section):
         if self.assets is not None and len(set(self.assets)) < max(len(self.assets), 1):
             raise complaint("must name at least one asset, and none twice", "assets")
         return self
+
+
+class DataConfig(PricesConfig):
+    """Where prices come from, and what to do where they are missing."""
+
+    missing: Literal["error", "drop_dates", "drop_assets"] = "error"
+    """See `portfolioopt.data.simple_returns`."""
 
 
 class ScenariosConfig(Section):
@@ -284,7 +289,7 @@ class BoundsConfig(Section):
 class GroupConfig(Section):
     """`portfolioopt.GroupLimit`."""
 
-    labels: Annotated[str | dict[str, str], BeforeValidator(lambda value: _labels(value))]
+    labels: Labels
     """``sample sectors``, a mapping from asset to label, or the path of a CSV or Parquet file with two columns, asset
     and label."""
     lower: PerAsset | None = None
@@ -406,11 +411,37 @@ class ReportConfig(Section):
         return self
 
 
-class Config(Section):
-    """A run: data, scenarios, problem and report."""
+class RunFile(Section):
+    """Base of what a whole file describes."""
 
     name: str | None = None
     """Name of the run and of its results folder; the name of the file where omitted."""
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.name is not None and not re.fullmatch(r"\w[\w .+-]*", self.name):
+            raise complaint(
+                f"names a folder: letters, digits, '.', '+', '-', '_' and spaces, a letter or digit first; was "
+                f"{self.name!r}",
+                "name",
+            )
+        return self
+
+    @property
+    def origin(self) -> Origin:
+        """The file this was read from."""
+        return self._origin
+
+    def error(self, message: str, *place: Key) -> ConfigError:
+        """The error for a fault at `place`, with file and line where they are known."""
+        return Place(self._origin).error(message, *place)
+
+
+class Config(RunFile):
+    """A run: data, scenarios, problem and report."""
+
     data: DataConfig
     scenarios: ScenariosConfig
     objective: ObjectiveConfig
@@ -423,16 +454,8 @@ class Config(Section):
     """Smallest trade worth making, in account currency."""
     report: ReportConfig = ReportConfig()
 
-    _origin: Origin = PrivateAttr(default_factory=Origin)
-
     @model_validator(mode="after")
     def _sensible(self) -> Self:
-        if self.name is not None and not re.fullmatch(r"\w[\w .+-]*", self.name):
-            raise complaint(
-                f"names a folder: letters, digits, '.', '+', '-', '_' and spaces, a letter or digit first; was "
-                f"{self.name!r}",
-                "name",
-            )
         if self.nav <= 0:
             raise complaint(f"must be positive, was {self.nav:g}", "nav")
         if self.minimum_trade < 0:
@@ -453,29 +476,19 @@ class Config(Section):
                     )
         return self
 
-    @property
-    def origin(self) -> Origin:
-        """The file this was read from."""
-        return self._origin
-
     def with_seed(self, seed: int) -> Config:
         """A copy with another seed of the scenarios."""
         if self.scenarios.kind != "bootstrap":
             raise self.error("history draws nothing, so a seed has no effect on it", "scenarios", "kind")
-        scenarios = self.scenarios.model_copy(update={"seed": _whole(seed)})
+        scenarios = self.scenarios.model_copy(update={"seed": whole_of(seed)})
         return self.model_copy(update={"scenarios": scenarios})
-
-    def error(self, message: str, *place: Key) -> ConfigError:
-        """The error for a fault at `place`, with file and line where they are known."""
-        origin = self._origin
-        return ConfigError(message, path=origin.path, line=origin.line(*place) if place else None)
 
 
 def _labels(value: object) -> str | dict[str, str]:
     if isinstance(value, str) and value:
         return value
     if not isinstance(value, Mapping) or not value:
-        raise complaint(f"must be 'sample sectors', a file, or a mapping from asset to label, was {_shown(value)}")
+        raise complaint(f"must be 'sample sectors', a file, or a mapping from asset to label, was {shown(value)}")
     for asset, label in value.items():
         if not isinstance(label, str):
             raise complaint(f"the label of {asset} must be text, was {label!r}; put it in quotes", asset)

@@ -6,8 +6,9 @@ YAML 1.2: tickers such as ``ON`` and ``NO`` are text, unlike in YAML 1.1. A key 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Set
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -19,7 +20,9 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 
 from portfolioopt.errors import ConfigError
 
-from .model import Config, Key, Origin
+from .backtest_model import BacktestConfig
+from .model import Config, RunFile
+from .place import Key, Origin
 
 _DEPTH: Final = 20  # nesting beyond this is an alias that contains itself
 
@@ -50,7 +53,31 @@ def load_config(path: str | Path) -> Config:
         Naming file, line and remedy: the file cannot be read or is not YAML, a key is unknown, missing or given twice,
         or a value is of the wrong kind. All faults of the latter sorts are listed at once.
     """
-    path = Path(path)
+    tree, origin = _read(Path(path))
+    _refuse_other(tree, origin, _BACKTEST, _RUN, "a backtest", "portfolioopt backtest")
+    return _checked(Config, tree, origin)
+
+
+def load_backtest(path: str | Path) -> BacktestConfig:
+    """Read and check the file of a backtest, as `load_config` does that of a run."""
+    tree, origin = _read(Path(path))
+    _refuse_other(tree, origin, _RUN, _BACKTEST, "a single portfolio", "portfolioopt optimize")
+    return _checked(BacktestConfig, tree, origin)
+
+
+def load_any(path: str | Path) -> Config | BacktestConfig:
+    """Read and check a file of either sort, told apart by its keys."""
+    tree, origin = _read(Path(path))
+    backtest = len(_BACKTEST & tree.keys()) > len(_RUN & tree.keys())
+    return _checked(BacktestConfig, tree, origin) if backtest else _checked(Config, tree, origin)
+
+
+_RUN: Final = Config.model_fields.keys() - BacktestConfig.model_fields.keys()
+_BACKTEST: Final = BacktestConfig.model_fields.keys() - Config.model_fields.keys()
+_File = TypeVar("_File", bound=RunFile)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Origin]:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -61,12 +88,27 @@ def load_config(path: str | Path) -> Config:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError("is not UTF-8 text; save it in that encoding", path=path, line=line) from error
     tree, lines = _parse(text, path)
+    return tree, Origin(path, lines, text)
+
+
+def _refuse_other(
+    tree: dict[str, Any], origin: Origin, other: Set[str], own: Set[str], what: str, command: str
+) -> None:
+    """Refuse a file of the other sort at once, rather than each of its keys."""
+    keys = [key for key in tree if key in other]
+    if len(keys) > len(own & tree.keys()):
+        message = f"the key {keys[0]!r} says that this file describes {what}; run it with '{command}'"
+        raise ConfigError(message, path=origin.path, line=origin.line(keys[0]))
+
+
+def _checked(kind: type[_File], tree: dict[str, Any], origin: Origin) -> _File:
     try:
-        config = Config.model_validate(tree)
+        config = kind.model_validate(tree)
     except ValidationError as error:
-        raise _refusal(error, tree, Origin(path, lines, text)) from error
-    config = config if config.name is not None else config.model_copy(update={"name": path.stem})
-    config._origin = Origin(path, lines, text)
+        raise _refusal(error, tree, origin) from error
+    assert origin.path is not None
+    config = config if config.name is not None else config.model_copy(update={"name": origin.path.stem})
+    config._origin = origin
     return config
 
 
@@ -97,7 +139,7 @@ def _parse(text: str, path: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...],
     except (YAMLError, ValueError) as error:  # the latter for a value that its tag forbids
         raise ConfigError(f"not valid YAML: {str(error).splitlines()[0]}", path=path) from error
     if node is None:
-        raise ConfigError("is empty; data, scenarios and objective are required", path=path)
+        raise ConfigError("is empty; data are required, and what to do with them", path=path)
     if not isinstance(node, CommentedMap):
         raise ConfigError("must be a mapping: lines of the form 'key: value'", path=path, line=1)
     lines: dict[tuple[Key, ...], int] = {(): 1}
@@ -171,7 +213,8 @@ def _refusal(error: ValidationError, tree: dict[str, Any], origin: Origin) -> Co
 def _fault(details: ErrorDetails, tree: dict[str, Any], origin: Origin) -> tuple[int, str]:
     """Line and text of one fault that pydantic found."""
     context = details.get("ctx", {})
-    place = (*details["loc"], *context.get("place", ()))
+    found = [key for key in details["loc"] if not str(key).startswith("<")]  # alternatives, see `tag`
+    place = (*found, *context.get("place", ()))
     # A short form has keys that are not in the file: `turnover: x` is checked as turnover.limit.
     while place and not _exists(tree, place[:-1]):
         place = place[:-1]

@@ -1,10 +1,38 @@
-"""Results for reading: tables for the terminal, pictures, a page of HTML, and the files of a run."""
+"""Results for reading: tables for the terminal, charts, pages of HTML, and files."""
 
+from .backtest_page import write_backtest_report as write_backtest_report
+from .canvas import save_png as save_png
+from .chart import Chart as Chart
+from .charts import adherence_chart as adherence_chart
+from .charts import binding_chart as binding_chart
+from .charts import contributions_chart as contributions_chart
+from .charts import costs_chart as costs_chart
+from .charts import drift_chart as drift_chart
+from .charts import forecasts_chart as forecasts_chart
+from .charts import monthly_chart as monthly_chart
+from .charts import nav_chart as nav_chart
+from .charts import rolling_chart as rolling_chart
+from .charts import stress_chart as stress_chart
+from .charts import weights_chart as weights_chart
+from .charts import worst_sessions_chart as worst_sessions_chart
 from .files import write_run as write_run
+from .grid_charts import fan_chart as fan_chart
+from .grid_charts import grid_heatmap as grid_heatmap
+from .grid_charts import parameter_chart as parameter_chart
+from .grid_charts import runs_chart as runs_chart
+from .grid_page import write_grid_report as write_grid_report
 from .html import write_report as write_report
 from .pictures import contribution_bars as contribution_bars
 from .pictures import loss_histogram as loss_histogram
-from .pictures import save_png as save_png
+from .result_charts import frontier_chart as frontier_chart
+from .result_charts import prices_chart as prices_chart
+from .result_charts import risk_chart as risk_chart
+from .result_charts import sweep_chart as sweep_chart
+from .result_charts import sweep_heatmap as sweep_heatmap
+from .result_charts import sweep_weights_chart as sweep_weights_chart
+from .result_charts import tail_chart as tail_chart
+from .spreadsheets import write_tables as write_tables
+from .sweep_page import write_sweep_report as write_sweep_report
 from .tables import constraints_table as constraints_table
 from .tables import groups_table as groups_table
 from .tables import summary_table as summary_table

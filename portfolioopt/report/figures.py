@@ -22,6 +22,29 @@ def percent(value: float, digits: int = 2) -> str:
     return text.removeprefix("-") if not any(digit in text for digit in "123456789") else text
 
 
+def plain(value: float, digits: int) -> str:
+    """A number for people: a typographic minus sign, and none for zero."""
+    text = f"{value:.{digits}f}".replace("-", MINUS)
+    return text.removeprefix(MINUS) if not any(digit in text for digit in "123456789") else text
+
+
+def resolving_digits(values: np.ndarray) -> int:
+    """Decimals that tell numbers apart: three digits of what lies between the lowest and the highest."""
+    known = values[np.isfinite(values)]
+    spread = float(known.max() - known.min()) if len(known) else 0.0
+    return int(np.clip(np.ceil(-np.log10(spread)) + 1, 0, 8)) if spread > 0.0 else 3
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: ``"1 decision"``, ``"3 decisions"``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def day(date: pd.Timestamp) -> str:
+    """A date in words."""
+    return f"{date.day} {date:%B %Y}"
+
+
 def money(value: float) -> str:
     """An amount of account currency: whole units where it is large, more digits where it is small."""
     if abs(value) < 5e-7:
@@ -147,3 +170,31 @@ def constraint_lines(result: Result, top: int) -> tuple[pd.DataFrame, int]:
     shown = pd.concat([frame[~single], binding.head(top)])
     shown = shown.sort_values(["binding", "size", "room"], ascending=[False, False, True], kind="stable")
     return shown.drop(columns=["size", "room"]), max(len(binding) - top, 0)
+
+
+def changes(before: pd.Series, now: pd.Series) -> pd.DataFrame:
+    """Weights before and now by asset, the largest change first, and what happened in a word."""
+    frame = pd.concat([before.rename("before"), now.rename("now")], axis=1).fillna(0.0)
+    frame["change"] = frame["now"] - frame["before"]
+    held, holds = frame["before"].abs() > HELD, frame["now"].abs() > HELD
+    frame["what"] = np.select([~held & holds, held & ~holds], ["new", "sold"], "")
+    order = frame["change"].abs().sort_values(ascending=False, kind="stable").index
+    return frame.loc[order]
+
+
+def tail_parts(result: Result, labels: pd.Index) -> pd.DataFrame:
+    """What each asset took off NAV in some scenarios of a result: scenarios x assets, losses positive."""
+    weights, scenarios = certified(result).weights, result.problem.scenarios
+    assert weights is not None
+    places = scenarios.index.get_indexer_for(labels)
+    rows = scenarios.source.rows(places)
+    return pd.DataFrame(-rows * weights.to_numpy(), labels, weights.index)
+
+
+def largest_parts(result: Result, labels: pd.Index, count: int) -> list[str]:
+    """For each scenario the assets that lost most in words: ``"AAPL 1.2 %, AMD 0.8 %"``."""
+    stories = []
+    for row in tail_parts(result, labels).itertuples(index=False):
+        own = pd.Series(list(row), result.problem.scenarios.assets).nlargest(count)
+        stories.append(", ".join(f"{asset} {percent(part)}" for asset, part in own.items() if part > HELD))
+    return stories

@@ -33,6 +33,7 @@ def write_run(
     source: str | None = None,
     top: int = 20,
     pictures: bool = True,
+    previous: Result | pd.Series | None = None,
 ) -> list[Path]:
     """Write a result as ``weights``, ``trades``, ``contributions`` and ``constraints`` (Parquet), and ``report.html``.
 
@@ -44,7 +45,7 @@ def write_run(
     ----------
     directory
         Folder to write to; made if it is not there.
-    result, contributions, trades, nav, labels, title, facts, source, top, pictures
+    result, contributions, trades, nav, labels, title, facts, source, top, pictures, previous
         See `write_report`.
 
     Returns
@@ -91,6 +92,7 @@ def write_run(
                 source=source,
                 top=top,
                 pictures=pictures,
+                previous=previous,
             )
         )
         path = folder / "summary.json"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import html
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +11,15 @@ from portfolioopt.attribution import group_contributions
 from portfolioopt.rebalance import trade_summary
 from portfolioopt.solve import Result, Status
 
+from .canvas import inline_svg
+from .changes import changes_section
 from .figures import (
     MINUS,
     certified,
     constraint_lines,
     credit_note,
     headline,
+    largest_parts,
     measures,
     money,
     percent,
@@ -27,19 +27,11 @@ from .figures import (
     positions,
     tail_share,
 )
-from .pictures import contribution_bars, inline_svg, loss_histogram
-from .style import CSS
+from .page import Cell, Page, cards, label, minus, number, save, signed, table, text
+from .pictures import contribution_bars, loss_histogram
+from .result_charts import tail_chart
 
 _TOP_TRADES = 200  # rows of the trade list on the page; the file has all of them
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A cell of a table: its text, and how it looks."""
-
-    text: str
-    kind: str = ""  # CSS class
-    part: float | None = None  # length of the bar behind the text, as a fraction of the cell
 
 
 def write_report(
@@ -55,6 +47,7 @@ def write_report(
     source: str | None = None,
     top: int = 20,
     pictures: bool = True,
+    previous: Result | pd.Series | None = None,
 ) -> Path:
     """Write a report on one result as a single HTML page.
 
@@ -82,6 +75,8 @@ def write_report(
         Bars of the picture and rows of the longer tables; the others are summed in one row.
     pictures
         Draw pictures, which needs matplotlib.
+    previous
+        The result of the last time, or its target weights, for a section on what has changed since.
 
     Returns
     -------
@@ -89,30 +84,21 @@ def write_report(
         The file written.
     """
     certified(result)
-    sections = [
+    page = Page(title)
+    for section in (
         _head(title, result, trades, nav),
         _pictures(result, contributions, labels, top) if pictures else "",
         _weights(result, contributions, labels, top),
+        "" if previous is None else changes_section(result, previous, top),
         _constraints(result, top),
         "" if trades is None else _trades(trades, nav),
         _groups(contributions, labels) if labels is not None else "",
         _assets(contributions, labels, top),
-        _worst(result),
+        _worst(result, pictures),
         _facts(result, facts or {}, source),
-    ]
-    page = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n"
-        + "\n".join(section for section in sections if section)
-        + "\n</body>\n</html>\n"
-    )
-    path = Path(path)
-    # a reader sees the old page or the new one, never half of one
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(page, encoding="utf-8")
-    os.replace(draft, path)
-    return path
+    ):
+        page.add(section)
+    return save(path, page.text())
 
 
 # -- sections ----------------------------------------------------------------------------------------------------
@@ -122,14 +108,9 @@ def _head(title: str, result: Result, trades: pd.DataFrame | None, nav: float) -
     figures = headline(result, trades, nav)
     status, message = figures.pop("status")
     warn = "" if result.status is Status.optimal else " warn"
-    cards = "".join(
-        f'<div class="card"><div class="name">{_text(name)}</div><div class="value">{_text(_minus(value))}</div>'
-        f'<div class="remark">{_text(remark)}</div></div>'
-        for name, (value, remark) in figures.items()
-    )
     return (
-        f'<h1>{_text(title)}<span class="badge{warn}">{_text(status)}</span></h1>\n'
-        f'<p class="lead">{_text(message[:1].upper() + message[1:])}</p>\n<div class="cards">{cards}</div>'
+        f'<h1>{text(title)}<span class="badge{warn}">{text(status)}</span></h1>\n'
+        f'<p class="lead">{text(message[:1].upper() + message[1:])}</p>\n{cards(figures)}'
     )
 
 
@@ -154,15 +135,15 @@ def _weights(
     traded = result.problem.holdings is not None
     largest = max(float(frame["weight"].abs().max()), 1e-12) if len(frame) else 1.0
 
-    def row(name: str, label: str, numbers: pd.Series, bar: bool) -> list[_Cell]:
-        cells = [_Cell(name)] + ([_Cell(label)] if labels is not None else [])
+    def row(name: str, group: str, numbers: pd.Series, bar: bool) -> list[Cell]:
+        cells = [Cell(name)] + ([Cell(group)] if labels is not None else [])
         if traded:
-            cells += [_number(percent(numbers["holding"]))]
+            cells += [number(percent(numbers["holding"]))]
         part = abs(float(numbers["weight"])) / largest if bar else None
-        cells.append(_Cell(_minus(percent(numbers["weight"])), "n bar" if bar else "n", part))
+        cells.append(Cell(minus(percent(numbers["weight"])), "n bar" if bar else "n", part))
         if traded:
-            cells.append(_number(_signed(numbers["weight"] - numbers["holding"])))
-        return cells + [_number(percent(numbers[measure, "share"])) for measure in risks]
+            cells.append(number(signed(numbers["weight"] - numbers["holding"])))
+        return cells + [number(percent(numbers[measure, "share"])) for measure in risks]
 
     columns = ["weight", "holding", *((measure, "share") for measure in risks)]
     rows = [row(str(asset), str(line["label"]), line, True) for asset, line in frame.head(top).iterrows()]
@@ -176,7 +157,7 @@ def _weights(
     names = ["asset"] + (["group"] if labels is not None else []) + (["holding"] if traded else []) + ["weight"]
     names += (["trade"] if traded else []) + [f"share of {measure}" for measure in risks]
     first = 2 if labels is not None else 1
-    return f"<h2>Weights</h2>\n{_table(names, rows, kinds, numbers_from=first)}"
+    return f"<h2>Weights</h2>\n{table(names, rows, kinds, numbers_from=first)}"
 
 
 def _constraints(result: Result, top: int) -> str:
@@ -186,24 +167,24 @@ def _constraints(result: Result, top: int) -> str:
     digits = percent_digits(shown["limit"])
     rows = [
         [
-            _Cell(str(line["name"])),
-            _number(percent(line["value"], digits)),
-            _Cell({"<=": "≤", ">=": "≥", "==": "="}[str(line["sense"])]),
-            _number(percent(line["limit"], digits)),
-            _number("binding" if line["binding"] else percent(line["slack"], digits)),
-            _number(f"{line['shadow_price']:.3f}" if line["binding"] else ""),
+            Cell(str(line["name"])),
+            number(percent(line["value"], digits)),
+            Cell({"<=": "≤", ">=": "≥", "==": "="}[str(line["sense"])]),
+            number(percent(line["limit"], digits)),
+            number("binding" if line["binding"] else percent(line["slack"], digits)),
+            number(f"{line['shadow_price']:.3f}" if line["binding"] else ""),
         ]
         for _, line in shown.iterrows()
     ]
     kinds = ["" if binding else "free" for binding in shown["binding"]]
-    table = _table(["constraint", "value", "", "limit", "slack", "shadow price, bp"], rows, kinds, numbers_from=1)
+    lines = table(["constraint", "value", "", "limit", "slack", "shadow price, bp"], rows, kinds, numbers_from=1)
     note = (
         "The shadow price is what the objective gains, in basis points, when the limit is loosened by one percentage "
         "point of NAV; for an equality, when its right-hand side is raised by that. Limits on single assets are "
         "listed where they bind."
     )
     more = f' <p class="note">{hidden} more limits on single assets bind.</p>' if hidden else ""
-    return f'<h2>Constraints</h2>\n<p class="note">{note}</p>\n{table}{more}'
+    return f'<h2>Constraints</h2>\n<p class="note">{note}</p>\n{lines}{more}'
 
 
 def _trades(trades: pd.DataFrame, nav: float) -> str:
@@ -221,30 +202,30 @@ def _trades(trades: pd.DataFrame, nav: float) -> str:
     rows = []
     for asset, line in trades.head(_TOP_TRADES).iterrows():
         cells = [
-            _Cell(str(line["order"])),
-            _Cell(str(line["side"]), str(line["side"])),
-            _Cell(str(asset)),
-            _number(percent(line["holding"])),
-            _number(percent(line["target"])),
-            _number(_signed(line["trade"])),
-            _number(money(line["value"])),
+            Cell(str(line["order"])),
+            Cell(str(line["side"]), str(line["side"])),
+            Cell(str(asset)),
+            number(percent(line["holding"])),
+            number(percent(line["target"])),
+            number(signed(line["trade"])),
+            number(money(line["value"])),
         ]
         if quantities:
-            cells.append(_number(f"{line['quantity']:,.1f}"))
-        rows.append([*cells, _number(money(line["cost"])), _number(percent(line["cash_after"]))])
+            cells.append(number(f"{line['quantity']:,.1f}"))
+        rows.append([*cells, number(money(line["cost"])), number(percent(line["cash_after"]))])
     kinds = [""] * len(rows)
     if len(trades) > _TOP_TRADES:
-        rows.append([_Cell(""), _Cell(""), _Cell(f"{len(trades) - _TOP_TRADES} more"), *[_Cell("")] * (len(names) - 3)])
+        rows.append([Cell(""), Cell(""), Cell(f"{len(trades) - _TOP_TRADES} more"), *[Cell("")] * (len(names) - 3)])
         kinds.append("rest")
-    blank = [_number("")] * (1 if quantities else 0)
-    summed = [_number(_signed(trades["trade"].sum())), _number(money(trades["value"].sum())), *blank]
+    blank = [number("")] * (1 if quantities else 0)
+    summed = [number(signed(trades["trade"].sum())), number(money(trades["value"].sum())), *blank]
     rows.append(
-        [_Cell(""), _Cell(""), _Cell("total"), *[_number("")] * 2, *summed, _number(money(total["cost"])), _number("")]
+        [Cell(""), Cell(""), Cell("total"), *[number("")] * 2, *summed, number(money(total["cost"])), number("")]
     )
     kinds.append("total")
     note = credit_note(trades)
-    words += f" {note.replace(' -', ' ' + MINUS)}" if note else ""
-    return f"<h2>Trades</h2>\n<p>{_text(words)}</p>\n{_table(names, rows, kinds, numbers_from=3)}"
+    words += f" {note.replace(' -', f' {MINUS}')}" if note else ""
+    return f"<h2>Trades</h2>\n<p>{text(words)}</p>\n{table(names, rows, kinds, numbers_from=3)}"
 
 
 def _groups(contributions: pd.DataFrame, labels: pd.Series | Mapping[str, str]) -> str:
@@ -269,12 +250,12 @@ def _contributions(frame: pd.DataFrame, what: str, top: int) -> str:
     order = tables[risks[0]].sort_values("share", ascending=False, kind="stable").index
     digits = {"marginal": 3, "contribution": 3, "share": 2}
 
-    def row(name: str, weight: float, values: Mapping[str, pd.Series], sums: bool) -> list[_Cell]:
-        cells = [_Cell(name), _number(percent(weight))]
+    def row(name: str, weight: float, values: Mapping[str, pd.Series], sums: bool) -> list[Cell]:
+        cells = [Cell(name), number(percent(weight))]
         for measure in risks:
             for column in columns:
                 empty = sums and column == "marginal"
-                cells.append(_number("" if empty else percent(float(values[measure][column]), digits[column])))
+                cells.append(number("" if empty else percent(float(values[measure][column]), digits[column])))
         return cells
 
     weights = tables[risks[0]]["weight"]
@@ -288,30 +269,38 @@ def _contributions(frame: pd.DataFrame, what: str, top: int) -> str:
     rows.append(row("total", float(weights.sum()), {m: tables[m][columns].sum() for m in risks}, True))
     kinds.append("total")
     over = [("", 2), *((measure, len(columns)) for measure in risks)]
-    return _table([what, "weight", *columns * len(risks)], rows, kinds, numbers_from=1, over=over)
+    return table([what, "weight", *columns * len(risks)], rows, kinds, numbers_from=1, over=over)
 
 
-def _worst(result: Result) -> str:
+def _worst(result: Result, pictures: bool) -> str:
     level = next((float(str(beta)) for beta in result.risk.index), 0.95)
+    if result.problem.scenarios.form is not None:
+        return ""  # mean and covariance alone know no scenarios
     frame = result.tail_scenarios(level, n=10)
-    names = ["scenario", "loss", "probability", "share of tail", "worst asset", "its part of the loss"]
+    stories = largest_parts(result, frame.index, 3)
+    names = ["scenario", "loss", "probability", "share of tail", "worst asset", "its part of the loss", "what hurt"]
     rows = [
         [
-            _Cell(_label(scenario)),
-            _number(percent(line["loss"])),
-            _number(percent(line["probability"], 3)),
-            _number(percent(line["tail_probability"])),
-            _Cell(str(line["worst_asset"])),
-            _number(percent(line["worst_asset_loss"])),
+            Cell(label(scenario)),
+            number(percent(line["loss"])),
+            number(percent(line["probability"], 3)),
+            number(percent(line["tail_probability"])),
+            Cell(str(line["worst_asset"])),
+            number(percent(line["worst_asset_loss"])),
+            Cell(story, "wrap"),
         ]
-        for scenario, line in frame.iterrows()
+        for (scenario, line), story in zip(frame.iterrows(), stories, strict=True)
     ]
     note = (
         f"The share of the tail is what a scenario counts in the CVaR at {100 * level:g} %, the mean of the worst "
-        f"{tail_share(level)}."
+        f"{tail_share(level)}. What hurt: the assets that lost most in it, and what they took off NAV."
     )
-    table = _table(names, rows, [""] * len(rows), numbers_from=1, text_columns={4})
-    return f'<h2>Worst scenarios</h2>\n<p class="note">{_text(note)}</p>\n{table}'
+    lines = table(names, rows, numbers_from=1, text_columns={4, 6})
+    picture = ""
+    if pictures:
+        chart = tail_chart(result, level)
+        picture = f"\n<figure>{inline_svg(chart.matplotlib(), chart.name, chart.title)}</figure>"
+    return f'<h2>Worst scenarios</h2>\n<p class="note">{text(note)}</p>\n{lines}{picture}'
 
 
 def _facts(result: Result, facts: Mapping[str, object], source: str | None) -> str:
@@ -326,74 +315,8 @@ def _facts(result: Result, facts: Mapping[str, object], source: str | None) -> s
             f"{t.certify:.3f} s"
         ),
     }
-    table = _table(["", ""], [[_Cell(name), _Cell(str(value))] for name, value in rows.items()], [""] * len(rows))
-    text = (
-        f"\n<details><summary>Configuration</summary><pre>{_text(source)}</pre></details>" if source is not None else ""
+    lines = table(["", ""], [[Cell(name), Cell(str(value), "wrap")] for name, value in rows.items()])
+    origin = (
+        f"\n<details><summary>Configuration</summary><pre>{text(source)}</pre></details>" if source is not None else ""
     )
-    return f"<h2>The run</h2>\n{table}{text}"
-
-
-# -- pieces ------------------------------------------------------------------------------------------------------
-
-
-def _table(
-    names: Sequence[str],
-    rows: Iterable[Sequence[_Cell]],
-    kinds: Iterable[str],
-    *,
-    numbers_from: int | None = None,
-    text_columns: frozenset[int] | set[int] = frozenset(),
-    over: Sequence[tuple[str, int]] = (),
-) -> str:
-    """A table; columns from `numbers_from` on have their headings over numbers, on the right.
-
-    `over` are headings above the headings, each with the number of columns that it spans.
-    """
-    first = len(names) if numbers_from is None else numbers_from
-    head = ""
-    if any(names):
-        cells = (
-            f'<th scope="col"{_class("n" if i >= first and i not in text_columns and name else "")}>{_text(name)}</th>'
-            for i, name in enumerate(names)
-        )
-        upper = "".join(f'<th scope="colgroup" class="over" colspan="{span}">{_text(name)}</th>' for name, span in over)
-        head = f"<thead>{f'<tr>{upper}</tr>' if over else ''}<tr>{''.join(cells)}</tr></thead>\n"
-    body = "\n".join(
-        f"<tr{_class(kind)}>{''.join(_cell(cell) for cell in row)}</tr>" for row, kind in zip(rows, kinds, strict=True)
-    )
-    return (
-        f'<div class="scroll"><table{_class("dense" if over else "")}>\n{head}<tbody>\n{body}\n</tbody></table></div>'
-    )
-
-
-def _cell(cell: _Cell) -> str:
-    bar = "" if cell.part is None else f' style="--part: {100.0 * cell.part:.1f}%"'
-    return f"<td{_class(cell.kind)}{bar}>{_text(cell.text)}</td>"
-
-
-def _number(text: str) -> _Cell:
-    return _Cell(_minus(text), "n")
-
-
-def _class(kind: str) -> str:
-    return f' class="{kind}"' if kind else ""
-
-
-def _signed(value: float) -> str:
-    text = percent(float(value))
-    return f"+{text}" if value > 0 and any(digit in text for digit in "123456789") else text
-
-
-def _minus(text: str) -> str:
-    """Typographic minus signs in front of numbers."""
-    return f"{MINUS}{text[1:]}" if text[:1] == "-" and text[1:2].isdigit() else text
-
-
-def _label(scenario: object) -> str:
-    if isinstance(scenario, pd.Timestamp) and scenario == scenario.normalize():
-        return f"{scenario:%Y-%m-%d}"
-    return str(scenario)
-
-
-def _text(value: str) -> str:
-    return html.escape(value, quote=True)
+    return f"<h2>The run</h2>\n{lines}{origin}"

@@ -1,17 +1,9 @@
-"""Pictures of a result, with matplotlib (the extra ``report``).
-
-They are drawn from fixed settings, so that the same result gives the same bytes whatever a user's matplotlibrc says,
-and with one ink, which a page of HTML can exchange for its own.
-"""
+"""Pictures of a result, with matplotlib (the extra ``report``)."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Mapping
-from functools import wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -19,83 +11,19 @@ import pandas as pd
 from portfolioopt.errors import InputError, unknown_names
 from portfolioopt.solve import Result
 
+from .canvas import INK, QUIET, WIDTH, drawing
+from .chart import BLUE, OTHER, PALETTE, RED
 from .figures import HELD, MINUS, certified, measures, percent, tail_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK: Final = "#1f2430"
-QUIET: Final = "#6b7280"
-GRID: Final = "#dfe3e8"
-# Told apart by most colour-blind readers, and legible on white and on black.
-_PALETTE: Final = (
-    "#4477aa",
-    "#ee7733",
-    "#228833",
-    "#cc3311",
-    "#66bbdd",
-    "#aa3377",
-    "#ccaa33",
-    "#009988",
-    "#8c6bb1",
-    "#96664d",
-    "#ee8899",
-)
-_WIDTH: Final = 9.0  # inches
 _NAME: Final = 28  # characters of a name before it is cut off
 _LEGEND_COLUMNS: Final = 4
-_OTHER: Final = "#9aa1ab"
-_TAIL: Final = "#cc3311"
-_BODY: Final = "#4477aa"
-_STYLE: Final[dict[str, Any]] = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib, so the picture is the same everywhere
-    "font.size": 9.0,
-    "text.color": INK,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": QUIET,
-    "axes.facecolor": "none",
-    "axes.axisbelow": True,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.unicode_minus": True,
-    "figure.facecolor": "white",
-    "figure.dpi": 100.0,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "svg.hashsalt": "portfolioopt",
-    "svg.fonttype": "path",
-}
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
-def _drawing(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Run with our settings instead of the user's, or say what to install."""
-
-    @wraps(draw)
-    def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            import matplotlib as mpl
-        except ModuleNotFoundError as error:
-            raise ImportError(
-                'pictures need matplotlib, which is not installed: pip install "portfolioopt[report]"',
-                name="matplotlib",
-            ) from error
-        settings: dict[Any, Any] = {k: v for k, v in mpl.rcParamsDefault.items() if not k.startswith("backend")}
-        settings.update(_STYLE)
-        with mpl.rc_context(settings):
-            return draw(*args, **kwargs)
-
-    return drawn
-
-
-@_drawing
+@drawing
 def contribution_bars(
     result: Result,
     contributions: pd.DataFrame,
@@ -153,8 +81,8 @@ def contribution_bars(
     legend_rows = -(-len(legend) // _LEGEND_COLUMNS)
     above, below = 0.72, 0.12 + (0.12 + 0.19 * legend_rows if legend else 0.0)  # inches
     height = above + below + 0.25 * max(len(names), 3)
-    margin = (0.25 + 0.082 * max(map(len, names), default=0)) / _WIDTH
-    figure = Figure(figsize=(_WIDTH, height))
+    margin = (0.25 + 0.082 * max(map(len, names), default=0)) / WIDTH
+    figure = Figure(figsize=(WIDTH, height))
     edges = {"left": margin, "right": 0.975, "top": 1.0 - above / height, "bottom": below / height, "wspace": 0.06}
     left, right = figure.subplots(1, 2, sharey=True, gridspec_kw=edges)
     # one scale for both panels, so that lengths compare
@@ -191,7 +119,7 @@ def contribution_bars(
     return figure
 
 
-@_drawing
+@drawing
 def loss_histogram(result: Result, beta: float | None = None) -> Figure:
     """Distribution of the scenario losses with value-at-risk and CVaR marked; the tail beyond is coloured.
 
@@ -213,10 +141,10 @@ def loss_histogram(result: Result, beta: float | None = None) -> Figure:
     mass, _ = np.histogram(losses, bins=edges, weights=scenarios.probabilities)
     body = edges[:-1] < tail.var * (1 - 1e-12 * np.sign(tail.var))
 
-    figure = Figure(figsize=(_WIDTH, 3.4))
+    figure = Figure(figsize=(WIDTH, 3.4))
     axes = figure.subplots(gridspec_kw={"left": 0.075, "right": 0.975, "top": 0.80, "bottom": 0.15})
     middle, widths = (edges[1:] + edges[:-1]) / 2.0, np.diff(edges)
-    for part, colour in ((body, _BODY), (~body, _TAIL)):
+    for part, colour in ((body, BLUE), (~body, RED)):
         axes.bar(middle[part], mass[part], 0.88 * widths[part], color=colour)
     highest = float(mass.max())
     for value, name, reach, width in ((tail.var, "VaR", 1.0, 0.8), (tail.cvar, "CVaR", 0.62, 1.6)):
@@ -246,51 +174,6 @@ def loss_histogram(result: Result, beta: float | None = None) -> Figure:
     axes.grid(axis="y")
     axes.tick_params(length=0)
     return figure
-
-
-@_drawing
-def save_png(figure: Figure, path: str | Path, *, dpi: int = 150, ground: str = "white") -> Path:
-    """Write a picture as PNG; the same picture gives the same bytes.
-
-    Parameters
-    ----------
-    figure
-        What one of the functions here drew.
-    path
-        File to write.
-    dpi
-        Pixels per inch; the pictures are 9 inches wide.
-    ground
-        Colour behind the picture, ``"none"`` for transparency.
-    """
-    figure.savefig(path, format="png", dpi=dpi, facecolor=ground, metadata={"Software": None})
-    return Path(path)
-
-
-@_drawing
-def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """The picture as an SVG element for a page of HTML, which lends it its colours for ink and grid.
-
-    `name` keeps the identifiers of several pictures on one page apart.
-    """
-    import html
-
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(["Date", "Creator", "Format", "Type"])  # no time, no versions
-    figure.savefig(buffer, format="svg", facecolor="none", metadata=nothing)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)  # HTML knows them, and a page without links has no URLs at all
-    text = re.sub(r'(<svg [^>]*?) (?:width|height)="[^"]*"', r"\1", text)
-    text = re.sub(r'(<svg [^>]*?) (?:width|height)="[^"]*"', r"\1", text)
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'href="#', f'href="#{name}-', text)
-    text = re.sub(r"url\(#", f"url(#{name}-", text)
-    for colour, role in ((INK, "currentColor"), (QUIET, "var(--quiet)"), (GRID, "var(--grid)")):
-        text = text.replace(colour, role)
-    label = html.escape(description, quote=True)
-    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()
 
 
 def _bars(axes: Axes, lengths: np.ndarray, marks: np.ndarray, fills: list[str], scale: tuple[float, float]) -> None:
@@ -325,14 +208,14 @@ def _shortened(name: str) -> str:
 
 def _legend(colours: Mapping[str, str]) -> list[tuple[str, str]]:
     """Names and colours of the groups; those that share the last colour share an entry."""
-    entries = [(_shortened(label), colour) for label, colour in colours.items() if colour != _OTHER]
-    return entries + ([("other groups", _OTHER)] if len(entries) < len(colours) else [])
+    entries = [(_shortened(label), colour) for label, colour in colours.items() if colour != OTHER]
+    return entries + ([("other groups", OTHER)] if len(entries) < len(colours) else [])
 
 
 def _colours(frame: pd.DataFrame) -> dict[str, str]:
     """A colour for each label, the heaviest labels first; those beyond the palette share one."""
     weight = frame["weight"].abs().groupby(frame["label"], sort=False).sum().sort_values(ascending=False, kind="stable")
-    return {str(label): _PALETTE[i] if i < len(_PALETTE) else _OTHER for i, label in enumerate(weight.index)}
+    return {str(label): PALETTE[i] if i < len(PALETTE) else OTHER for i, label in enumerate(weight.index)}
 
 
 def _edges(losses: np.ndarray, var: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The look of the HTML report: one small style sheet, for light and dark screens and for paper."""
+"""The look of the HTML reports: one small style sheet, for light and dark screens and for paper."""
 
 from typing import Final
 
@@ -54,8 +54,76 @@ pre {
   background: var(--panel); padding: .9rem; border-radius: .5rem; overflow-x: auto; font-size: .82rem; line-height: 1.4;
 }
 summary { cursor: pointer; color: var(--quiet); }
+h3 { font-size: .95rem; margin: 1.4rem 0 .3rem; }
+figcaption { color: var(--quiet); font-size: .82rem; margin-top: .1rem; max-width: 48rem; }
+.contents { font-size: .85rem; line-height: 1.9; margin: .8rem 0 0; }
+.contents a { color: var(--quiet); margin-right: 1rem; white-space: nowrap; text-decoration-color: var(--grid); }
+.chart { width: 100%; }
+.good { color: var(--good); } .bad { color: var(--warn); font-weight: 600; }
+td.wrap { white-space: normal; min-width: 11rem; max-width: 44rem; }
 @media print {
-  body { max-width: none; padding: 0; font-size: 11px; } h2 { break-after: avoid; }
-  figure, .card, tr { break-inside: avoid; }
+  :root {
+    color-scheme: light;
+    --ground: #ffffff; --panel: #f6f7f9; --ink: #1f2430; --quiet: #6b7280; --grid: #dfe3e8;
+    --good: #1a7f37; --warn: #b35900; --buy: #1a7f37; --sell: #c0321a; --bar: #4477aa40;
+  }
+  body { max-width: none; padding: 0; font-size: 11px; } h2, h3 { break-after: avoid; }
+  figure, .card, tr { break-inside: avoid; } .contents, .modebar { display: none; } .scroll { overflow: visible; }
+  th, td { white-space: normal; } td.wrap { min-width: 5rem; }
 }
+"""
+
+PAGE_SCRIPT: Final = """
+(function () {
+  "use strict";
+  const data = JSON.parse(document.getElementById("chart-data").textContent);
+  const config = {displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"]};
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const light = {ink: "#1f2430", quiet: "#6b7280", grid: "#dfe3e8", panel: "#f6f7f9"};
+  function colours(paper) {
+    if (paper) return light;
+    const style = getComputedStyle(document.documentElement);
+    const role = (name) => style.getPropertyValue("--" + name).trim();
+    return {ink: role("ink"), quiet: role("quiet"), grid: role("grid"), panel: role("panel")};
+  }
+  function themed(layout, c) {
+    const change = {"font.color": c.ink, "hoverlabel.bgcolor": c.panel, "hoverlabel.font.color": c.ink,
+      "modebar.color": c.quiet, "modebar.activecolor": c.ink};
+    for (const name of Object.keys(layout)) {
+      if (!/^[xy]axis[0-9]*$/.test(name)) continue;
+      change[name + ".gridcolor"] = c.grid;
+      change[name + ".zerolinecolor"] = c.quiet;
+      change[name + ".tickfont.color"] = c.quiet;
+      change[name + ".title.font.color"] = c.quiet;
+    }
+    return change;
+  }
+  function each(act) {
+    for (const name of Object.keys(data.charts)) act(document.getElementById("chart-" + name), data.charts[name]);
+  }
+  for (const chart of Object.values(data.charts)) {
+    for (const trace of chart.data) {
+      for (const axis of ["x", "y"]) {
+        if (trace[axis] && trace[axis].shared !== undefined) trace[axis] = data.shared[trace[axis].shared];
+      }
+    }
+  }
+  each(function (box, chart) {
+    Plotly.newPlot(box, chart.data, chart.layout, config);
+    Plotly.relayout(box, themed(chart.layout, colours(false)));
+  });
+  dark.addEventListener("change", function () {
+    each(function (box, chart) { Plotly.relayout(box, themed(chart.layout, colours(false))); });
+  });
+  window.addEventListener("beforeprint", function () {
+    each(function (box, chart) {
+      Plotly.relayout(box, Object.assign({width: 700, autosize: false}, themed(chart.layout, colours(true))));
+    });
+  });
+  window.addEventListener("afterprint", function () {
+    each(function (box, chart) {
+      Plotly.relayout(box, Object.assign({width: null, autosize: true}, themed(chart.layout, colours(false))));
+    });
+  });
+})();
 """

@@ -28,7 +28,7 @@ def run(code: str, names: dict[str, object], where: str) -> str:
     """What a block prints."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), pd.option_context("display.width", 110, "display.max_columns", 12):
-        exec(compile(code, where, "exec"), names)
+        exec(compile(code, where, "exec", dont_inherit=True), names)
     return printed.getvalue()
 
 

@@ -339,7 +339,7 @@ def test_page_is_well_formed(page: str) -> None:
 
 
 def number(text: str) -> float:
-    plain = text.replace("\N{MINUS SIGN}", "-").replace(",", "")
+    plain = text.replace("\N{MINUS SIGN}", "-").replace(",", "").removeprefix("+")
     return float(plain.removesuffix(" %")) / (100.0 if plain.endswith("%") else 1.0)
 
 
@@ -375,6 +375,39 @@ def test_numbers_of_the_page_agree_with_the_frames(case: Case, page: str) -> Non
     worst = [number(row[1]) for row in tables["Worst scenarios"][1:]]
     losses = case.result.problem.scenarios.losses(case.weights).sort_values(ascending=False)
     assert worst == pytest.approx(losses.head(10).tolist(), abs=6e-5)
+
+
+def test_the_worst_scenarios_have_a_story(case: Case, page: str) -> None:
+    rows = Page(page).tables["Worst scenarios"][1:]
+    assert len(rows) == 10
+    returns = case.result.problem.scenarios.returns
+    for row in rows:
+        parts = (-returns.loc[int(row[0])] * case.weights).nlargest(3)
+        said = [part.rpartition(" ")[0] for part in row[6].split(", ")]
+        assert [name.rsplit(" ", 1)[0] for name in said] == [str(asset) for asset in parts.index]
+
+
+def test_what_has_changed_since_the_last_time(case: Case, tmp_path: Path) -> None:
+    before = case.weights.copy()
+    sold, bought = case.weights.idxmin(), case.weights.idxmax()
+    before[sold], before[bought] = 0.1, 0.0
+    path = write_report(
+        tmp_path / "r.html", case.result, contributions=case.contributions, pictures=False, previous=before
+    )
+    rows = {row[0]: row for row in Page(path.read_text(encoding="utf-8")).tables["Changes since the last time"][1:]}
+    assert set(rows) == {str(sold), str(bought)}
+    assert number(rows[str(bought)][2]) == pytest.approx(case.weights[bought], abs=6e-5)
+    assert rows[str(bought)][4] == "new"
+    assert number(rows[str(sold)][1]) == pytest.approx(0.1)
+
+    path = write_report(
+        tmp_path / "r.html", case.result, contributions=case.contributions, pictures=False, previous=case.result
+    )
+    text = path.read_text(encoding="utf-8")
+    assert "The targets are those of the last time." in text
+    assert "The same limits bind." in text
+    with pytest.raises(po.InputError, match="previous"):
+        write_report(tmp_path / "r.html", case.result, contributions=case.contributions, previous=3)
 
 
 def test_page_without_trades_labels_and_pictures(case: Case, tmp_path: Path) -> None:
