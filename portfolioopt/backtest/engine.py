@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from portfolioopt.costs import CostModel
+from portfolioopt.costs.quotes import Quotes
 from portfolioopt.data import MarketData
 from portfolioopt.data.checks import date_text
 from portfolioopt.errors import InputError, PortfolioOptError, SolveError
@@ -194,7 +195,7 @@ class Engine:
         if costs is None or self._holding_charged is False:
             return nothing
         quantity = np.column_stack([state.units, state.cash]).ravel()
-        quotes = tape.quotes(t - 1, quantity != 0.0, len(state.cash), cash=_CASH)
+        quotes = Quotes(*tape.quotes(t - 1, len(state.cash), cash=_CASH), quantity != 0.0)
         parts = costs.held(quotes, quantity, float(tape.days[t]))
         self._holding_charged = bool(parts)
         total = nothing
@@ -303,6 +304,7 @@ class Engine:
         nav = self._nav(t)
         weights = np.where(state.units == 0.0, 0.0, state.units * np.nan_to_num(plan.tape.prices[t])) / nav[:, None]
         memory: dict[Any, Any] = {}
+        quotes = plan.tape.quotes(t)[0].iloc[: len(known)].set_axis(known)
         seed = seed_of(plan.seed, plan.history, date)
         moments: dict[int, Moment] = {}
         found: dict[int, Target | PortfolioOptError] = {}
@@ -322,6 +324,7 @@ class Engine:
                 targets=None if target is None else pd.Series(target[: len(known)], index=known, name="weight"),
                 last=state.last[r],
                 costs=plan.costs,
+                quotes=quotes,
                 memory=memory,
             )
             start = time.perf_counter()

@@ -30,6 +30,7 @@ class Moment:
     __slots__ = (
         "_market",
         "_memory",
+        "_quotes",
         "_training",
         "cash",
         "costs",
@@ -55,6 +56,7 @@ class Moment:
         targets: pd.Series | None = None,
         last: Result | None = None,
         costs: CostModel | None = None,
+        quotes: pd.DataFrame | None = None,
         memory: dict[Hashable, Any] | None = None,
         training: pd.DataFrame | None = None,
     ) -> None:
@@ -63,6 +65,7 @@ class Moment:
         self._market = market
         self._memory: dict[Hashable, Any] = {} if memory is None else memory
         self._training = training
+        self._quotes = quotes
         self.holdings = holdings
         """Weights after drift, as fractions of NAV, of what is held (zero for other assets that are known)."""
         self.nav = nav
@@ -153,32 +156,21 @@ class Moment:
         scenario horizons until the next rebalance.
         """
         costs = self.costs
-        if costs is None:
+        if costs is None or self._quotes is None:
             return None
         nav = self.nav if costs.grows_with_size else 1.0
         # a term that does not depend on the book is made once for all runs
         _, term = self.shared(
             ("cost term", id(costs), id(assets), horizons, nav),
-            lambda: (assets, costs.convex_part().term(self._quotes(assets), nav, horizons=horizons)),
+            lambda: (assets, costs.convex_part().term(self._quotes_of(assets), nav, horizons=horizons)),
         )
         return term
 
-    def _quotes(self, assets: pd.Index) -> pd.DataFrame:
-        """What a cost model looks at, by asset."""
-
-        def made() -> pd.DataFrame:
-            recent = self.market.prices[assets].iloc[-22:]
-            table = pd.DataFrame({"price": self.market.prices[assets].ffill().iloc[-1]})
-            table["volatility"] = recent.pct_change(fill_method=None).std()
-            volumes = self.market.volumes
-            if volumes is not None:
-                table["volume"] = volumes[assets].iloc[-21:].mean()
-            if "spread" in self.market.fields:
-                table["spread"] = self.market.latest("spread").reindex(assets)
-            table.index = assets  # the very index of the scenarios, which need not be compared with itself
-            return table
-
-        return self.shared(("quotes", id(assets)), lambda: (assets, made()))[1]
+    def _quotes_of(self, assets: pd.Index) -> pd.DataFrame:
+        """What a cost model looks at, by asset: what the book would be charged by at this close."""
+        assert self._quotes is not None
+        # with the very index of the scenarios, which need not be compared with itself
+        return self._quotes.iloc[self._quotes.index.get_indexer(assets)].set_axis(assets)
 
 
 class Strategy(ABC):

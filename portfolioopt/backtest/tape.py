@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from portfolioopt.costs.quotes import Quotes
 from portfolioopt.data import MarketData
 from portfolioopt.data.checks import date_text, timestamp
 from portfolioopt.errors import InputError, unknown_names
@@ -72,8 +71,11 @@ class Tape:
         """Which assets have a price of their own in each session (T, N)."""
         return (self.stale == 0) & ~np.isnan(self.prices)
 
-    def quotes(self, t: int, needed: BoolArray, books: int, cash: str | None = None) -> Quotes:
-        """The rows of `books` books over all assets at session t, for a cost model; a row of cash last in each."""
+    def quotes(self, t: int, books: int = 1, cash: str | None = None) -> tuple[pd.DataFrame, pd.Index]:
+        """What a cost model looks at in session t, a row per book and asset, and the assets of the rows.
+
+        With a name for cash, a row of it comes last in each book.
+        """
         columns = {"price": np.nan_to_num(self.prices[t], nan=0.0)}
         columns |= {name: values[t] for name, values in self.market.items()}
         labels = self.assets
@@ -84,7 +86,7 @@ class Tape:
         if books > 1:
             columns = {name: np.tile(values, books) for name, values in columns.items()}
             labels = pd.Index(np.tile(labels.to_numpy(), books))
-        return Quotes(pd.DataFrame(columns, copy=False), labels, needed)
+        return pd.DataFrame(columns, copy=False), labels
 
 
 def make_tape(

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from portfolioopt.costs import CostModel, ProportionalCosts
+from portfolioopt.costs.quotes import Quotes
 from portfolioopt.errors import InputError
 from portfolioopt.labels import FloatArray
 from portfolioopt.rebalance import OrderRules, create_orders
@@ -119,14 +120,17 @@ class _Charge:
 
     def __init__(self, tape: Tape, t: int, costs: CostModel | None, price: FloatArray) -> None:
         self._tape, self._t, self._costs, self._price = tape, t, costs, price
+        self._rows: tuple[int, pd.DataFrame, pd.Index] | None = None
 
     def parts(self, units: FloatArray) -> tuple[FloatArray, dict[str, FloatArray]]:
         """Money by trade (R, N), and by part and book (R,)."""
         total = np.zeros(units.shape)
         if self._costs is None or not units.any():
             return total, {}
+        if self._rows is None or self._rows[0] != len(units):
+            self._rows = (len(units), *self._tape.quotes(self._t, len(units)))
         flat = units.ravel()
-        quotes = self._tape.quotes(self._t, flat != 0.0, len(units))
+        quotes = Quotes(self._rows[1], self._rows[2], flat != 0.0)
         found = {}
         for name, money in self._costs.traded(quotes, flat).items():
             by_book = np.asarray(money, dtype=np.float64).reshape(units.shape)
@@ -188,9 +192,11 @@ def _fees(tape: Tape, t: int, costs: CostModel | None) -> Fees:
         if isinstance(per_share, float | int) and per_share == 0.0:
             return costs.bps
 
+    rows = tape.quotes(t)
+
     def fee(asset: str, units: float, price: float) -> float:
         j = int(tape.assets.get_indexer(pd.Index([asset]))[0])
-        quotes = tape.quotes(t, np.arange(len(tape.assets)) == j, 1)
+        quotes = Quotes(*rows, np.arange(len(tape.assets)) == j)
         quantity = np.zeros(len(tape.assets))
         quantity[j] = units
         return float(sum(money[j] for money in costs.traded(quotes, quantity).values()))

@@ -32,7 +32,7 @@ def resolving_digits(values: np.ndarray) -> int:
     """Decimals that tell numbers apart: three digits of what lies between the lowest and the highest."""
     known = values[np.isfinite(values)]
     spread = float(known.max() - known.min()) if len(known) else 0.0
-    return int(np.clip(np.ceil(-np.log10(spread)) + 1, 0, 8)) if spread > 0.0 else 3
+    return int(np.clip(np.ceil(-np.log10(spread)) + 2, 0, 8)) if spread > 0.0 else 3
 
 
 def counted(number: int, what: str) -> str:

@@ -113,7 +113,7 @@ def test_a_second_run_replaces_the_first_and_says_so(tmp_path: Path) -> None:
 
 
 def test_no_pictures_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("portfolioopt.cli.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("portfolioopt.cli.optimizing.importlib.util.find_spec", lambda name: None)
     result = call("optimize", small(tmp_path), "--output", tmp_path)
     assert result.exit_code == 0
     assert 'pip install "portfolioopt[report]"' in result.stdout
@@ -193,7 +193,7 @@ def test_no_answer_names_the_culprits_and_leaves_old_results_alone(tmp_path: Pat
 
 
 def test_help_and_version() -> None:
-    for arguments in [["--help"], ["optimize", "--help"], ["check", "-h"]]:
+    for arguments in [["--help"], ["optimize", "--help"], ["backtest", "--help"], ["check", "-h"]]:
         result = call(*arguments)
         assert result.exit_code == 0
         assert "CONFIG" in result.output or "optimize" in result.output
@@ -207,9 +207,9 @@ def test_only_light_imports_at_the_top() -> None:
     import portfolioopt.cli
 
     allowed = {"typer", "rich", *sys.stdlib_module_names}
-    tree = ast.parse(Path(portfolioopt.cli.__file__).read_text(encoding="utf-8"))
-    for node in tree.body:
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        for name in names:
-            assert name.split(".")[0] in allowed or name == "portfolioopt.errors", name
+    for path in Path(portfolioopt.cli.__file__).parent.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            for name in names:
+                assert name.split(".")[0] in allowed or name == "portfolioopt.errors", f"{path.name}: {name}"
