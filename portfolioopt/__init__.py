@@ -29,6 +29,7 @@ from .errors import StalledError as StalledError
 from .errors import UnboundedError as UnboundedError
 from .errors import UnknownNameError as UnknownNameError
 from .problem import ActiveShare as ActiveShare
+from .problem import ActiveVariance as ActiveVariance
 from .problem import BorrowCost as BorrowCost
 from .problem import Bounds as Bounds
 from .problem import Budget as Budget

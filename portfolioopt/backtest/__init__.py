@@ -41,3 +41,5 @@ from .strategies import BuyAndHold as BuyAndHold
 from .strategies import EqualWeight as EqualWeight
 from .strategies import FixedWeights as FixedWeights
 from .strategies import MeanCVaR as MeanCVaR
+from .validation import Validation as Validation
+from .validation import validate as validate

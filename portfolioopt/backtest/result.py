@@ -141,6 +141,12 @@ class Backtest:
         return pd.Series(found, self._record.dates, name="return")
 
     @property
+    def risk_free(self) -> pd.Series | None:
+        """Simple return of cash by session (T,); None where it is not known."""
+        found = self._record.risk_free
+        return None if found is None else pd.Series(found, self._record.dates, name="risk_free")
+
+    @property
     def measured_returns(self) -> pd.Series:
         """:attr:`returns` from the second session on, for performance figures.
 

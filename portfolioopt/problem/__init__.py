@@ -3,6 +3,7 @@
 from portfolioopt.estimate import FactorCovariance as FactorCovariance
 from portfolioopt.estimate import nearest_covariance as nearest_covariance
 
+from .active_variance import ActiveVariance as ActiveVariance
 from .compile import Compiled as Compiled
 from .compile import CompiledTerm as CompiledTerm
 from .compile import Lines as Lines

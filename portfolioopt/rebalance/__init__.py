@@ -1,6 +1,5 @@
 """From a target portfolio to trades: when to rebalance, where to, and with which orders."""
 
-from .active_variance import ActiveVariance as ActiveVariance
 from .adapter import PortfolioOptAdapter as PortfolioOptAdapter
 from .adapter import target_weights as target_weights
 from .bands import DriftBand as DriftBand

@@ -23,13 +23,12 @@ import pandas as pd
 from portfolioopt.errors import InputError, StalledError
 from portfolioopt.estimate import FactorCovariance
 from portfolioopt.labels import FloatArray, align, checked_number
-from portfolioopt.problem import Budget, Expression, Limit, Problem, TrackingError
+from portfolioopt.problem import ActiveVariance, Budget, Expression, Limit, Problem, TrackingError
 from portfolioopt.problem.constraints import CONSTRAINT_TYPES, Constraint
 from portfolioopt.problem.curved import CurvedTerm
 from portfolioopt.scenarios import ScenarioSet
 from portfolioopt.solve import Result, optimize
 
-from .active_variance import ActiveVariance
 from .adapter import target_weights
 from .order_rules import OrderPlan, OrderRules
 from .orders import create_orders
@@ -288,10 +287,9 @@ def _slopes(result: Result, weights: FloatArray, costs: TradingCosts) -> FloatAr
 
     What bends is looked at where the weights are; tails keep the measure that supports the optimum.
     """
-    evaluation, compiled = result._evaluation, result.problem.compiled
-    assert evaluation is not None
+    m, compiled = result.multipliers, result.problem.compiled
     assert compiled.holdings is not None
-    m, p, n, held = evaluation.multipliers, compiled.program, compiled.n_assets, compiled.holdings
+    p, n, held = compiled.program, compiled.n_assets, compiled.holdings
     level = p.l1_weight + m.l1_cap
     linear = p.linear + (p.cvar_weight + m.cvar_cap) @ p.cvar_linear + level @ p.l1_linear
     linear = linear + m.row[: len(p.rows)] @ p.rows - compiled.source.pull(m.scenario.sum(axis=0)[None])[0]

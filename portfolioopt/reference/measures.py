@@ -11,6 +11,7 @@ import numpy as np
 from portfolioopt.errors import InputError
 from portfolioopt.problem import (
     ActiveShare,
+    ActiveVariance,
     BorrowCost,
     ConditionalDrawdown,
     CVaR,
@@ -218,6 +219,13 @@ def _(term: TrackingError, model: Model) -> Any:
     assert term.benchmark is not None
     z, scale = _deviation(term, model, model.w - model.aligned(term.benchmark, "TrackingError.benchmark"))
     return scale * model.cp.norm2(z)
+
+
+@translate.register(ActiveVariance)
+def _(term: ActiveVariance, model: Model) -> Any:
+    active = model.w - model.aligned(term.targets, "ActiveVariance.targets")
+    z, scale = _deviation(Variance(term.covariance), model, active)
+    return scale**2 * model.cp.sum_squares(z)
 
 
 @translate.register(EllipsoidUncertainty)

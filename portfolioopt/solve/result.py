@@ -236,6 +236,11 @@ class Result:
         return found
 
     @property
+    def multipliers(self) -> Multipliers:
+        """The dual variables of the program, repaired to exact feasibility; for those who know its rows and blocks."""
+        return self._require().multipliers
+
+    @property
     def tail_weights(self) -> dict[float, np.ndarray]:
         """The optimal dual tail distribution (S,) at each level with a price: q / (lambda + eta).
 

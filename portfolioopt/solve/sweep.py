@@ -199,6 +199,7 @@ def frontier(
     beta: float | None = None,
     risk: Term | None = None,
     tolerance: float = 1e-6,
+    limits: bool = False,
     progress: bool = False,
 ) -> Sweep:
     """The efficient frontier: the least risk for `n` expected returns between that of least risk and the greatest.
@@ -214,6 +215,8 @@ def frontier(
         Level of the CVaR; that of the objective's only CVaR term where None.
     risk
         Another risk instead of CVaR, such as ``Volatility()``.
+    limits
+        As for :func:`sweep`: keep the shadow prices along the frontier.
 
     Raises
     ------
@@ -262,7 +265,7 @@ def frontier(
     base = problem.replace(
         objective=least, constraints=[*problem.constraints, ReturnTarget(float(targets[0]), mean=gain.mean)]
     )
-    return sweep(base, {"ReturnTarget.target": targets}, tolerance=tolerance, progress=progress)
+    return sweep(base, {"ReturnTarget.target": targets}, tolerance=tolerance, limits=limits, progress=progress)
 
 
 # -- points ------------------------------------------------------------------------------------------------------

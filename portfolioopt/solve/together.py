@@ -126,4 +126,3 @@ def _in_a_row(problems: Sequence[Problem], members: list[int], tolerance: float)
             engine="vertex descent, in a row",
         )
     return found
-

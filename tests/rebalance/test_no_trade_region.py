@@ -13,9 +13,9 @@ from scipy.optimize import brentq
 import portfolioopt as po
 from portfolioopt.costs import BorrowCosts, ProportionalCosts, SpreadCosts, SquareRootImpact
 from portfolioopt.errors import InfeasibleError, InputError
+from portfolioopt.problem import ActiveVariance
 from portfolioopt.problem.constraints import Constraint
 from portfolioopt.rebalance import (
-    ActiveVariance,
     NoTradeRegion,
     OrderRules,
     PortfolioOptAdapter,

@@ -12,9 +12,10 @@ from portfolioopt.errors import InputError
 from portfolioopt.estimate import FactorCovariance
 from portfolioopt.estimate.quadratic import QuadraticForm
 from portfolioopt.labels import FloatArray, align
-from portfolioopt.problem.curved import Bend, CurvedTerm
-from portfolioopt.problem.lowering import Canvas
-from portfolioopt.problem.terms import View
+
+from .curved import Bend, CurvedTerm
+from .lowering import Canvas
+from .terms import View
 
 
 class ActiveVariance(CurvedTerm):
