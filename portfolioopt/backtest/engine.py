@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from portfolioopt.costs import CostModel
+from portfolioopt.costs import CombinedCosts, CostModel, FinancingCosts
 from portfolioopt.costs.quotes import Quotes
 from portfolioopt.data import MarketData
 from portfolioopt.data.checks import date_text
@@ -32,7 +32,6 @@ from .tape import BoolArray, Tape
 from .trading import Trades, trade, trade_by_orders
 
 _CREDIT = 1e-6  # targets may sum to this much more than one before they are taken for a book on credit
-_CASH = "cash"  # what financing costs call it
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +185,18 @@ class Engine:
                 state.units[held, j] = 0.0
                 self._changed(t, held)
         if tape.flows[t] != 0.0:
+            self._check_outflow(t)
             state.cash = state.cash + np.where(state.ruined, 0.0, tape.flows[t])
+
+    def _check_outflow(self, t: int) -> None:
+        """Refuse to pay out what is not there."""
+        out = -self.plan.tape.flows[t]
+        worth = np.where(self.state.ruined, np.inf, self._nav(t))
+        if out >= worth.min():
+            raise InputError(
+                f"flows takes {out:,.2f} out on {date_text(self.plan.tape.dates[t])}, and the book is worth "
+                f"{worth.min():,.2f}; take out less, or end the run before"
+            )
 
     def _accrued(self, t: int) -> FloatArray:
         """What holding costs since the close before (R,)."""
@@ -194,15 +204,22 @@ class Engine:
         nothing = np.zeros(len(state.cash))
         if costs is None or self._holding_charged is False:
             return nothing
-        quantity = np.column_stack([state.units, state.cash]).ravel()
-        quotes = Quotes(*tape.quotes(t - 1, len(state.cash), cash=_CASH), quantity != 0.0)
-        parts = costs.held(quotes, quantity, float(tape.days[t]))
-        self._holding_charged = bool(parts)
-        total = nothing
-        for name, money in parts.items():
-            by_book = np.asarray(money).reshape(len(state.cash), -1).sum(axis=1)
-            self._charge(name, t, by_book)
-            total = total + by_book
+        days, total, charged = float(tape.days[t]), nothing, False
+        lent, financed = _by_kind(costs)
+        if len(lent) and (state.units < 0.0).any():
+            quantity = state.units.ravel()
+            quotes = Quotes(*tape.quotes(t - 1, len(state.cash)), quantity != 0.0)
+            for model in lent:
+                for name, money in model.held(quotes, quantity, days).items():
+                    by_book = np.asarray(money).reshape(len(state.cash), -1).sum(axis=1)
+                    self._charge(name, t, by_book)
+                    total, charged = total + by_book, True
+        for model in financed:
+            by_book = np.maximum(-state.cash, 0.0) * model.bps / 1e4 * days / model.year
+            self._charge("financing", t, by_book)
+            total, charged = total + by_book, True
+        if not charged and (state.units < 0.0).any():
+            self._holding_charged = False
         return total
 
     def _check_prices(self, t: int) -> None:
@@ -526,6 +543,13 @@ def predicted(result: Result) -> dict[str, Any]:
     said["horizon"] = float(spoken.group(1)) if spoken else float("nan")
     said["binding"] = "; ".join(name if n == 1 else f"{name} ({n})" for name, n in result.binding.items())
     return said
+
+
+def _by_kind(costs: CostModel) -> tuple[list[CostModel], list[FinancingCosts]]:
+    """What is charged for positions, and what for borrowed cash."""
+    models = costs.models if isinstance(costs, CombinedCosts) else (costs,)
+    financed = [model for model in models if isinstance(model, FinancingCosts)]
+    return [model for model in models if not isinstance(model, FinancingCosts)], financed
 
 
 def _one_trade(

@@ -43,6 +43,8 @@ class Tape:
     """New units per old unit (T, N), one where nothing was split."""
     paid_out: dict[int, list[tuple[int, float]]]
     """By session: delisted assets, and what a unit of each was worth."""
+    closed: BoolArray
+    """Which assets have been delisted, from that session on, until they are members again (T, N)."""
     rate: FloatArray
     """Simple return of cash since the session before (T,)."""
     flows: FloatArray
@@ -68,8 +70,8 @@ class Tape:
 
     @cached_property
     def quoted(self) -> BoolArray:
-        """Which assets have a price of their own in each session (T, N)."""
-        return (self.stale == 0) & ~np.isnan(self.prices)
+        """Which assets can be traded in each session: they have a price of their own, and are not delisted (T, N)."""
+        return (self.stale == 0) & ~np.isnan(self.prices) & ~self.closed
 
     def quotes(self, t: int, books: int = 1, cash: str | None = None) -> tuple[pd.DataFrame, pd.Index]:
         """What a cost model looks at in session t, a row per book and asset, and the assets of the rows.
@@ -115,7 +117,8 @@ def make_tape(
         days=np.append(0.0, np.diff(dates.to_numpy()) / np.timedelta64(1, "D")),
         dividends=_events(market, dividends, dates, 0.0),
         splits=None if ratios is None else ratios[window],
-        paid_out=_delistings(market, prices, ratios, first, last),
+        paid_out=_delistings(market, prices, first, last),
+        closed=_closed(market)[window],
         rate=_interest(cash_rate, dates),
         flows=_flows(flows, dates),
         market=_quotes(market, window),
@@ -174,18 +177,34 @@ def _events(market: MarketData, name: str | None, dates: pd.DatetimeIndex, nothi
     return values if (values != nothing).any() else None
 
 
-def _delistings(
-    market: MarketData, prices: FloatArray, splits: FloatArray | None, first: int, last: int
-) -> dict[int, list[tuple[int, float]]]:
+def _delistings(market: MarketData, prices: FloatArray, first: int, last: int) -> dict[int, list[tuple[int, float]]]:
     found: dict[int, list[tuple[int, float]]] = {}
+    rows, columns, fractions = _ends(market)
+    for row, column, fraction in zip(rows, columns, fractions, strict=True):
+        if first <= row <= last:
+            worth = float(prices[row, column]) * (1.0 + float(fraction))
+            found.setdefault(int(row) - first, []).append((int(column), worth))
+    return found
+
+
+def _ends(market: MarketData) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], FloatArray]:
     known = market.delistings
     columns = market.assets.get_indexer(pd.Index(known["asset"]))
-    rows = market.dates.get_indexer(pd.DatetimeIndex(known["date"]))
-    for row, column, fraction in zip(rows, columns, known["return"], strict=True):
-        if first <= row <= last and row > 0:
-            price = float(prices[row - 1, column]) / (1.0 if splits is None else float(splits[row, column]))
-            found.setdefault(int(row) - first, []).append((int(column), price * (1.0 + float(fraction))))
-    return found
+    return market.dates.get_indexer(pd.DatetimeIndex(known["date"])), columns, known["return"].to_numpy(np.float64)
+
+
+def _closed(market: MarketData) -> BoolArray:
+    """Which assets are delisted at each close of the market's dates."""
+    closed = np.zeros((len(market.dates), len(market.assets)), dtype=bool)
+    spells = None if market.universe is None else market.universe.spells
+    for row, column, _ in zip(*_ends(market), strict=True):
+        until = len(closed)
+        if spells is not None:
+            own = pd.DatetimeIndex(spells.loc[spells["asset"] == market.assets[column], "start"])
+            later = own[own > market.dates[row]]
+            until = int(market.dates.searchsorted(later.min())) if len(later) else until
+        closed[row:until, column] = True
+    return closed
 
 
 def _interest(cash_rate: float | pd.Series, dates: pd.DatetimeIndex) -> FloatArray:

@@ -76,8 +76,9 @@ def trade(
         _refuse_ruin(nav, fees)
     if not credit:
         amount = _paid_for(amount, cash, nav, charge)
-    closes = (targets == 0.0) & open_today  # a position that is sold is sold to the last unit
-    bought = np.where(closes & (amount != 0.0), -units, amount / price)
+    # a position that is closed is closed to the last unit, unless there was no money for all of it
+    closes = (targets == 0.0) & (amount != 0.0) & (np.abs(amount + held) <= CENTLESS * nav[:, None])
+    bought = np.where(closes, -units, amount / price)
     each, parts = charge.parts(bought)
     return Trades(bought, each, parts, {}, skipped)
 
@@ -93,7 +94,8 @@ def _paid_for(amount: FloatArray, cash: FloatArray, nav: FloatArray, charge: _Ch
         cut = np.where(amount > 0.0, amount * (1.0 - middle)[:, None], amount)
         lacking = cash - cut.sum(axis=1) - charge.total(cut) < 0.0
         low, high = np.where(lacking, middle, low), np.where(lacking, high, middle)
-    return np.where(amount > 0.0, amount * (1.0 - high)[:, None], amount)
+    cut = np.where(amount > 0.0, amount * (1.0 - high)[:, None], amount)
+    return np.where(np.abs(cut) <= CENTLESS * nav[:, None], 0.0, cut)
 
 
 def _missing(tape: Tape, targets: FloatArray, held: FloatArray, open_today: BoolArray) -> dict[int, list[str]]:
