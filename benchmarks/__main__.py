@@ -37,7 +37,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "language": language,
     "gpu": gpu,
 }
-ALONE = ("gradients", "allocators", "hierarchy", "estimates", "generators", "pooling", "pnl", "coverage")
+ALONE = ("gradients", "allocators", "hierarchy", "estimates", "generators", "pooling", "pnl", "coverage", "backtests")
 """Those with a command and a report of their own."""
 
 

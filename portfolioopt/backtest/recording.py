@@ -112,7 +112,8 @@ def _words(value: Any) -> Any:
     if isinstance(value, pd.Timestamp):
         return date_text(value)
     if isinstance(value, pd.Series):
-        return f"{value.name or 'values'} on {len(value)} dates from {value.index[0]} to {value.index[-1]}"
+        ends = [date_text(day) if isinstance(day, pd.Timestamp) else str(day) for day in value.index[[0, -1]]]
+        return f"{value.name or 'values'}, {len(value):,} dates from {ends[0]} to {ends[1]}"
     if isinstance(value, list | tuple | dict | pd.Index) and len(value) > 5:
         return f"{len(value)} values"
     return repr(value)

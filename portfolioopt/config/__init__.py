@@ -32,6 +32,7 @@ from .model import ScenariosConfig as ScenariosConfig
 from .model import SizeConfig as SizeConfig
 from .model import TradeLimitConfig as TradeLimitConfig
 from .model import TurnoverConfig as TurnoverConfig
+from .model import in_words as in_words
 from .reading import load_any as load_any
 from .reading import load_backtest as load_backtest
 from .reading import load_config as load_config

@@ -160,6 +160,26 @@ class Section(BaseModel):
         return value
 
 
+def in_words(section: Section) -> str:
+    """What a section says, on one line as in a file: without its kind, and without what was left out."""
+    given = section.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude={"kind"})
+    return _flow(given)[1:-1]
+
+
+def _flow(value: object) -> str:
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{key}: {_flow(one)}" for key, one in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(_flow, value)) + "]"
+        case float():
+            return f"{value:g}"
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)
+
+
 class PricesConfig(Section):
     """Where prices come from."""
 
