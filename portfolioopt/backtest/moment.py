@@ -12,7 +12,7 @@ import pandas as pd
 from portfolioopt.costs import CostModel
 from portfolioopt.data import MarketData
 from portfolioopt.data.checks import date_text
-from portfolioopt.errors import InputError
+from portfolioopt.errors import InputError, unknown_names
 from portfolioopt.problem import Expression, Problem
 from portfolioopt.solve import Result
 
@@ -127,7 +127,10 @@ class Moment:
                 f"{window} returns need {rows} sessions of prices, but only {len(market.dates)} are known on "
                 f"{date_text(self.date)}; shorten the window, or start later"
             )
-        there = np.flatnonzero(market.prices[chosen].iloc[-rows:].notna().to_numpy().all(axis=0))
+        columns = market.assets.get_indexer(chosen)
+        if (columns < 0).any():
+            raise unknown_names("asset", chosen[columns < 0], market.assets)
+        there = np.flatnonzero(~np.isnan(market.prices.to_numpy()[-rows:][:, columns]).any(axis=0))
         if not len(there):
             raise InputError(f"no asset has prices throughout the last {rows} sessions up to {date_text(self.date)}")
         return market.returns(window, assets=chosen[there])

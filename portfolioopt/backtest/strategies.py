@@ -125,7 +125,7 @@ class MeanCVaR(Strategy):
             scenarios = ScenarioSet(compounded(returns, self.horizon), horizon=_span(self.horizon))
         else:
             scenarios = block_bootstrap(
-                _in_place(returns, moment.session),
+                in_place(returns, moment.session),
                 self.scenarios,
                 seed=moment.run_seed,
                 horizon=self.horizon,
@@ -219,7 +219,7 @@ def compounded(returns: pd.DataFrame, horizon: int) -> pd.DataFrame:
     )
 
 
-def _in_place(returns: pd.DataFrame, session: int) -> pd.DataFrame:
+def in_place(returns: pd.DataFrame, session: int) -> pd.DataFrame:
     """The rows of a window, each at its number since the beginning of history modulo the length of the window.
 
     As the window moves on, new rows take the places of those that leave, and all others stay where they are. Rows that

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from portfolioopt.costs import CostModel, ProportionalCosts
+from portfolioopt.costs import CostModel
 from portfolioopt.costs.quotes import Quotes
 from portfolioopt.errors import InputError
 from portfolioopt.labels import FloatArray
@@ -26,6 +26,7 @@ from .tape import BoolArray, Tape
 
 CENTLESS = 1e-12  # amounts that are smaller than this as fractions of NAV are rounding, and not worth a fee
 _ROUNDS = 200
+_SMALL, _LARGE = 1e-6, 1e9  # values of trades, account currency, between which fixed fees, minimums and impact show
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,18 +190,28 @@ def _fees(tape: Tape, t: int, costs: CostModel | None) -> Fees:
     """What a cost model charges, as the rules of orders have it."""
     if costs is None:
         return 0.0
-    if isinstance(costs, ProportionalCosts) and costs.sell is None and costs.fixed == costs.minimum == 0.0:
-        per_share = costs.per_share
-        if isinstance(per_share, float | int) and per_share == 0.0:
-            return costs.bps
+    frame, labels = tape.quotes(t)
+    price = frame["price"].to_numpy()
+    traded = tape.quoted[t]
+    quotes = Quotes(frame, labels, traded)
 
-    rows = tape.quotes(t)
+    def total(value: float) -> FloatArray:
+        quantity = np.where(traded, value / np.where(traded, price, 1.0), 0.0)
+        return np.sum(list(costs.traded(quotes, quantity).values()), axis=0)
+
+    # where a trade of next to nothing costs the same share of it as a very large one, a rate says it all
+    rates = [np.where(traded, total(value) / abs(value), 0.0) for value in (_SMALL, _LARGE, -_SMALL, -_LARGE)]
+    buys, sells = (np.allclose(a, b, rtol=1e-9, atol=0.0) for a, b in (rates[:2], rates[2:]))
+    if buys and sells:
+        if np.allclose(rates[0], rates[2], rtol=1e-12, atol=0.0):
+            return pd.Series(1e4 * rates[0], index=labels)
+        by_side = {
+            asset: (buy, sell) for asset, buy, sell in zip(labels, rates[0].tolist(), rates[2].tolist(), strict=True)
+        }
+        return lambda asset, units, price: abs(units) * price * by_side[asset][0 if units > 0 else 1]
+    single = {asset: Quotes(frame.iloc[[j]], labels[[j]], np.ones(1, bool)) for j, asset in enumerate(labels)}
 
     def fee(asset: str, units: float, price: float) -> float:
-        j = int(tape.assets.get_indexer(pd.Index([asset]))[0])
-        quotes = Quotes(*rows, np.arange(len(tape.assets)) == j)
-        quantity = np.zeros(len(tape.assets))
-        quantity[j] = units
-        return float(sum(money[j] for money in costs.traded(quotes, quantity).values()))
+        return float(sum(money[0] for money in costs.traded(single[asset], np.array([units])).values()))
 
     return fee

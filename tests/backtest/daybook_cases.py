@@ -62,11 +62,13 @@ class Case:
         return None if wanted is None else self.blended(wanted, standing.weights)
 
     def blended(self, wanted: Mapping[str, float], held: Mapping[str, float]) -> dict[str, float]:
-        """The target that the strategy asks for when it holds these weights."""
-        return {
+        """The target that the strategy asks for when it holds these weights; without credit no more than there is."""
+        mixed = {
             asset: self.inertia * held.get(asset, 0.0) + (1.0 - self.inertia) * weight
             for asset, weight in wanted.items()
         }
+        total = sum(mixed.values())  # holdings sum to more than one while cash is owed, as after money was taken out
+        return mixed if self.credit or total <= 1.0 else {asset: weight / total for asset, weight in mixed.items()}
 
     # -- as the backtest wants it --------------------------------------------------------------------------------
     @property

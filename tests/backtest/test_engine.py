@@ -214,13 +214,22 @@ def test_trading_to_the_edge_trades_less() -> None:
     assert len(trades[0]) < len(trades[1]) < len(trades[2])
 
 
-def test_whole_shares_and_minimum_orders() -> None:
-    """Units are whole, orders are worth their while, and cash is never borrowed."""
+@pytest.mark.parametrize(
+    "costs",
+    [
+        ProportionalCosts(bps=10),
+        ProportionalCosts(bps=10, sell=25) + SpreadCosts(bps=6),
+        ProportionalCosts(bps=10, minimum=2.0, fixed=0.5),
+    ],
+    ids=["plain", "by side", "with a minimum"],
+)
+def test_whole_shares_and_minimum_orders(costs: po.costs.CostModel) -> None:
+    """Units are whole, orders are worth their while, costs are those of the model, and cash is never borrowed."""
     data = market(8)
-    book = po.backtest(
-        Noise(), data, capital=20_000.0, orders=OrderRules(lot=1.0, minimum_value=50.0), costs=ProportionalCosts(bps=10)
-    )
+    book = po.backtest(Noise(), data, capital=20_000.0, orders=OrderRules(lot=1.0, minimum_value=50.0), costs=costs)
     assert_conserved(book)
+    by_hand = costs.charges(book.trades.rename(columns={"units": "quantity"})).sum(axis=1)
+    np.testing.assert_allclose(book.trades["cost"], by_hand, rtol=1e-10)
     units = book.trades["units"].to_numpy()
     np.testing.assert_array_equal(units, np.round(units))
     assert (book.trades["value"].abs() >= 50.0).all()
