@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
@@ -151,7 +152,8 @@ def backtest(
     data
         The market, or a frame of prices (T x N).
     start, end
-        First and last session of the book. By default as early as the strategies' windows allow, and the last one.
+        First and last session of the book. By default as early as the strategies' windows allow, and the last one;
+        ``end="2016"`` is the end of that year.
     every
         When strategies are asked: ``"daily"``, ``"weekly"``, ``"monthly"``, ``"quarterly"`` or ``"yearly"`` (the last
         session of each), a calendar trigger, or dates. The first session is a day of decision in any case.
@@ -285,13 +287,20 @@ def _span(market: MarketData, start: object, end: object, strategies: Sequence[S
         first = int(dates.searchsorted(timestamp(start, "start", dates.tz)))
     last = len(dates) - 1
     if end is not None:
-        last = int(dates.searchsorted(timestamp(end, "end", dates.tz), side="right")) - 1
+        last = int(dates.searchsorted(timestamp(_end_of(end), "end", dates.tz), side="right")) - 1
     if first >= last:
         raise InputError(
             f"there are no two sessions between start ({start!r}) and end ({end!r}); prices go from "
             f"{date_text(dates[0])} to {date_text(dates[-1])}"
         )
     return first, last
+
+
+def _end_of(end: object) -> object:
+    """The last day of a year or month that is given as text ("2016", "2016-03"); anything else as it is."""
+    if isinstance(end, str) and re.fullmatch(r"\d{4}(-\d{2})?", end):
+        return pd.Period(end).end_time.normalize()
+    return end
 
 
 def _asked(every: Every, dates: pd.DatetimeIndex) -> np.ndarray:

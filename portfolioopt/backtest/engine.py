@@ -161,7 +161,7 @@ class Engine:
             state.cash = state.cash - accrued
         if tape.longest[t] > self.plan.max_stale:
             self._check_prices(t)
-        if owed:
+        if owed or tape.eventful[t]:
             self._check_worth(t)
 
     def _happened(self, t: int) -> None:
@@ -319,7 +319,8 @@ class Engine:
         view = plan.market.as_of(date)
         known = plan.tape.assets[: len(view.assets)]
         nav = self._nav(t)
-        weights = np.where(state.units == 0.0, 0.0, state.units * np.nan_to_num(plan.tape.prices[t])) / nav[:, None]
+        worth = np.where(state.ruined, 1.0, nav)[:, None]  # a closed book has no weights
+        weights = np.where(state.units == 0.0, 0.0, state.units * np.nan_to_num(plan.tape.prices[t])) / worth
         memory: dict[Any, Any] = {}
         quotes = plan.tape.quotes(t)[0].iloc[: len(known)].set_axis(known)
         seed = seed_of(plan.seed, plan.history, date)
@@ -451,10 +452,13 @@ class Engine:
 
     def _plan(self, t: int, r: int, weights: FloatArray, row: int, reason: str) -> None:
         due = t + self.plan.lag
-        self.state.timeline[r][row]["rebalanced"] = True
-        self.state.timeline[r][row]["reason"] = reason
+        line = self.state.timeline[r][row]
+        line["reason"] = reason
         if due < len(self.plan.tape.dates):
+            line["rebalanced"] = True
             self.state.pending[r].append(Pending(due, weights, row, reason))
+        else:
+            line["message"] = "; ".join(filter(None, [line["message"], "the run ends before the trades"]))
 
     def _judge(self, t: int) -> None:
         """Ask the rule about every book that has a target and nothing on its way."""

@@ -87,7 +87,7 @@ class BacktestGrid:
             risk_free=0.0 if tape.risk_free is None else pd.Series(tape.risk_free[1:], dates[1:]),
             periods_per_year=sessions_per_year(dates),
             turnover=turnover.iloc[1:],
-            costs=costs.iloc[1:] / before,
+            costs=costs.iloc[1:] / before.where(before > 0.0, np.inf),
         )
         assert isinstance(found, pd.DataFrame)
         return found.rename_axis(index="run")

@@ -19,6 +19,7 @@ from .metrics import performance
 IntArray = npt.NDArray[np.intp]
 
 YEAR = 365.25  # days, for annual figures from dates
+_MEASURED = 3  # sessions from which a run has a performance
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +95,9 @@ class Backtest:
 
     @cached_property
     def weights(self) -> pd.DataFrame:
-        """Positions as fractions of NAV after the close (T x N); what is left of one is cash."""
-        return pd.DataFrame(self._values / self.nav.to_numpy()[:, None], self._record.dates, self._record.assets)
+        """Positions as fractions of NAV after the close (T x N); what is left of one is cash. Zero in a closed book."""
+        nav = self.nav.to_numpy()[:, None]
+        return pd.DataFrame(self._values / np.where(nav > 0.0, nav, np.inf), self._record.dates, self._record.assets)
 
     @property
     def flows(self) -> pd.Series:
@@ -171,7 +173,7 @@ class Backtest:
     def metrics(self) -> pd.Series:
         """Performance by name; see :data:`portfolioopt.backtest.METRICS` for units and definitions."""
         r = self._record
-        if len(r.dates) < 3:
+        if len(r.dates) < _MEASURED:
             raise InputError(f"a backtest of {len(r.dates)} sessions has no performance to measure")
         before = np.append(r.capital, self.nav.to_numpy()[:-1])
         benchmark = None if r.benchmark is None else self.benchmark.pct_change().iloc[1:]  # pyright: ignore
@@ -182,7 +184,7 @@ class Backtest:
             risk_free=free,
             periods_per_year=self.periods_per_year,
             turnover=self.turnover.iloc[1:],
-            costs=(self.costs.sum(axis=1) / before).iloc[1:],
+            costs=(self.costs.sum(axis=1) / np.where(before > 0.0, before, np.inf)).iloc[1:],
         )
         assert isinstance(found, pd.Series)
         found.name = self.name
@@ -220,13 +222,15 @@ class Backtest:
         return self.timeline[self.timeline["fallback"] != ""]
 
     def __repr__(self) -> str:
-        m, dates = self.metrics, self._record.dates
-        failed = len(self.failures)
-        return (
-            f"Backtest({self.name}: {dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}, {len(self.timeline)} decisions"
-            f"{f' ({failed} failed)' if failed else ''}, CAGR {m['cagr']:.2%}, volatility {m['volatility']:.2%}, "
-            f"Sharpe {m['sharpe']:.2f}, worst drawdown {m['max_drawdown']:.2%})"
-        )
+        dates, failed = self._record.dates, len(self.failures)
+        text = f"{self.name}: {dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}, {len(self.timeline)} decisions"
+        if failed:
+            text += f" ({failed} failed)"
+        if len(dates) >= _MEASURED:
+            m = self.metrics
+            text += f", CAGR {m['cagr']:.2%}, volatility {m['volatility']:.2%}, Sharpe {m['sharpe']:.2f}, "
+            text += f"worst drawdown {m['max_drawdown']:.2%}"
+        return f"Backtest({text})"
 
 
 TIMELINE = (

@@ -24,6 +24,7 @@ from portfolioopt.scenarios import ScenarioSet, block_bootstrap
 from portfolioopt.scenarios.scenario_set import whole_number
 from portfolioopt.solve import Result
 
+from .moment import FromFunction as FromFunction
 from .moment import Moment, Strategy, Target
 
 

@@ -292,6 +292,34 @@ def test_a_lost_book_is_closed() -> None:
     assert_conserved(book)
 
 
+def test_a_book_that_is_worth_nothing_is_closed() -> None:
+    """Everything was in an asset whose holders got nothing."""
+    prices = market(sessions=60).prices[["A0", "A1"]].copy()
+    prices.iloc[30:, 0] = np.nan
+    data = MarketData(prices, delisting_returns={"A0": -1.0})
+    for every in ("daily", "monthly"):
+        book = po.backtest(
+            lambda moment: pd.Series({"A0": 1.0}) if moment.date < data.dates[29] else None,
+            data, every=every, costs=ProportionalCosts(bps=5),
+        )  # fmt: skip
+        assert (book.timeline["status"] == "ruined").sum() == 1
+        assert (book.nav.iloc[30:].abs() < 1e-6).all()
+        assert book.metrics["total_return"] == pytest.approx(-1.0)
+
+
+def test_short_runs_and_ends_by_year() -> None:
+    """Two sessions have a book and no performance; a year as the end means all of it."""
+    data = market(sessions=300)
+    book = po.backtest(FixedWeights({"A0": 1.0}), data, end=data.dates[1])
+    assert repr(book).endswith("1 decisions)")
+    with pytest.raises(po.InputError, match="2 sessions"):
+        _ = book.metrics
+    assert po.backtest(FixedWeights({"A0": 1.0}), data, end="2020").nav.index[-1] == pd.Timestamp("2020-12-31")
+    last = po.backtest(FixedWeights({"A0": 1.0}), data, every=[data.dates[-1]]).timeline.iloc[-1]
+    assert not last["rebalanced"]
+    assert "ends before" in last["message"]
+
+
 def policy(**changes: object) -> MeanCVaR:
     """A small optimised strategy."""
     settings = {"window": 120, "scenarios": 100, "horizon": 5, "upper": 0.5, "block_length": 5} | changes
