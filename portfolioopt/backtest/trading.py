@@ -51,6 +51,7 @@ def trade(
     credit: bool,
 ) -> Trades:
     """Bring books (R, N) to target weights (R, N) at the close of session t, in any fractions of units."""
+    targets = np.where(np.abs(targets) <= CENTLESS, 0.0, targets)
     prices = tape.prices[t]
     price = np.nan_to_num(prices, nan=1.0)
     held = np.where(units == 0.0, 0.0, units * price)

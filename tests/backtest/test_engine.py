@@ -44,10 +44,11 @@ class Noise(po.Strategy):
 
     spread: float = 0.3
     short: float = 0.0
+    salt: int = 0
 
     def target(self, moment: Moment) -> pd.Series:
         """Depends on the session and on what is listed."""
-        rng = np.random.default_rng(moment.sample_seed)
+        rng = np.random.default_rng([moment.sample_seed, self.salt])
         names = moment.market.members()
         raw = rng.uniform(-self.short, 1.0, len(names)) ** 3
         return pd.Series(self.spread + raw, names) / (1.1 * np.abs(self.spread + raw).sum())
@@ -475,12 +476,12 @@ def test_scenarios_stay_the_same_from_decision_to_decision() -> None:
 @pytest.mark.slow
 def test_conservation_over_ten_thousand_histories() -> None:
     """Cash and positions are the net asset value in every session of ten thousand random books."""
-    data = market(17, sessions=64)
-    histories = po.BootstrapHistories(10_000, block_length=5)
+    data = market(17, sessions=40)
     grid = po.backtest(
-        Noise(spread=0.2, short=0.5), data, every="weekly", histories=histories,
-        costs=ProportionalCosts(bps=7, fixed=1.0) + BorrowCosts(bps=50), cash_rate=0.02,
+        Noise(spread=0.2, short=0.5), data, every="weekly", histories=po.BootstrapHistories(1000, block_length=5),
+        over={"salt": range(10)}, costs=ProportionalCosts(bps=7, fixed=1.0) + BorrowCosts(bps=50), cash_rate=0.02,
     )  # fmt: skip
+    assert len(grid) == 10_000
     for run in range(len(grid)):
         assert_conserved(grid[run])
 
