@@ -17,7 +17,8 @@ from portfolioopt.data import MarketData
 from portfolioopt.errors import InputError
 from portfolioopt.solve import Result
 
-from .engine import Engine, Plan, State
+from .engine import Engine
+from .state import Plan, State
 
 _VERSION = 1
 

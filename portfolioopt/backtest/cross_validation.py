@@ -31,6 +31,7 @@ from portfolioopt.solve.sweep import progress_bar
 from .metrics import performance
 from .moment import Moment, Target, seed_of
 from .splits import CombinatorialSplits, Split
+from .targets import target_array
 from .variants import AnyStrategy, Variant, named_strategies, variants_of
 
 
@@ -144,7 +145,7 @@ def cross_validate(
                 if isinstance(answer, PortfolioOptError):
                     failures.append({"split": number, "run": v, "message": str(answer)})
                 else:
-                    weights[number, v] = _aligned(answer, returns.columns)
+                    weights[number, v] = target_array(answer, returns.columns, credit=True)
             step()
     held = np.nan_to_num(weights)
     tested = np.unique(np.concatenate([rows for rows, _ in paths[0]]))
@@ -228,18 +229,6 @@ def _weights_of(answer: Target | PortfolioOptError, date: pd.Timestamp) -> pd.Se
     if isinstance(answer, PortfolioOptError | pd.Series):
         return answer
     return InputError(f"there is no target for the split learned up to {date_text(date)}")
-
-
-def _aligned(target: pd.Series, assets: pd.Index) -> FloatArray:
-    places = assets.get_indexer(target.index)
-    if (places < 0).any():
-        raise InputError(f"the target names {some(target.index[places < 0])}, which returns does not have")
-    values = target.to_numpy(dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise InputError(f"the target is not finite for {some(target.index[~np.isfinite(values)])}")
-    wanted = np.zeros(len(assets))
-    wanted[places] = values
-    return wanted
 
 
 def _walked(path: Path, weights: FloatArray, returns: FloatArray, rate: float) -> FloatArray:

@@ -21,12 +21,13 @@ from portfolioopt.scenarios.scenario_set import whole_number
 from portfolioopt.solve.sweep import progress_bar
 
 from .checkpoint import Checkpoint
-from .engine import Engine, Plan, begin
+from .engine import Engine
 from .grid import BacktestGrid
 from .histories import BootstrapHistories, resampled
 from .moment import Strategy
 from .recording import records_of, settings_in_words
 from .result import Backtest, Record
+from .state import Plan, begin
 from .tape import make_tape
 from .variants import AnyStrategy, Variant, as_strategy, named_strategies, variants_of
 

@@ -13,8 +13,9 @@ from portfolioopt.data.checks import date_text
 from portfolioopt.errors import unknown_names
 from portfolioopt.labels import FloatArray
 
-from .engine import Engine, State
+from .engine import Engine
 from .result import Backtest, Record
+from .state import State
 from .variants import Variant
 
 
