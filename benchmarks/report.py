@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from portfolioopt.report.pictures import GRID, INK, QUIET, save_png
+from portfolioopt.report.canvas import GRID, INK, QUIET, save_png
 
 from . import frontier, gpu, growth, language, loop, one, sweep, tables
 from .peers import OURS, PEERS
