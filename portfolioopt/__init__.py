@@ -86,8 +86,10 @@ from .solve import Result as Result
 from .solve import Status as Status
 from .solve import Sweep as Sweep
 from .solve import Timings as Timings
+from .solve import WhatIfs as WhatIfs
 from .solve import compile_cache as compile_cache
 from .solve import frontier as frontier
 from .solve import optimize as optimize
 from .solve import optimize_many as optimize_many
 from .solve import sweep as sweep
+from .solve import what_ifs as what_ifs

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,9 +17,12 @@ from portfolioopt.problem import Problem
 from portfolioopt.rebalance import DriftTrigger, Panel, RebalanceRule, Situation, weights_to_trade_to
 from portfolioopt.solve import Result, Status, optimize_many
 
+from .families import FEW, Answered, answer_family, horizon_of, in_words
 from .moment import Moment, Strategy, Target, seed_of
 from .state import Pending, Plan, State, note
-from .targets import target_array
+from .targets import check_total, target_array
+
+Answer: TypeAlias = "Target | Answered | PortfolioOptError"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,8 @@ class Decisions:
         quotes = plan.tape.quotes(t)[0].iloc[: len(known)].set_axis(known)
         seed = seed_of(plan.seed, plan.history, date)
         moments: dict[int, Moment] = {}
-        found: dict[int, Target | PortfolioOptError] = {}
+        found: dict[int, Answer] = {}
+        families: dict[Hashable, list[tuple[int, dict[str, Any]]]] = {}
         seconds = np.zeros(len(self.strategies))
         for r, strategy in enumerate(self.strategies):
             if state.ruined[r]:
@@ -53,28 +56,54 @@ class Decisions:
             moments[r] = Moment(
                 date,
                 view,
-                holdings=pd.Series(weights[r, : len(known)], index=known, name="weight"),
+                holdings=(weights[r, : len(known)], known),
                 nav=float(nav[r]),
                 cash=float(state.cash[r]),
                 sample_seed=seed,
                 run_seed=seed_of(plan.seed, plan.history),
-                targets=None if target is None else pd.Series(target[: len(known)], index=known, name="weight"),
+                targets=None if target is None else (target[: len(known)], known),
                 last=state.last[r],
                 costs=plan.costs,
                 quotes=quotes,
                 memory=memory,
             )
-            start = time.perf_counter()
-            found[r] = self._answer(t, strategy, moments[r])
-            seconds[r] = time.perf_counter() - start
+            family = strategy.family(moments[r])
+            if family is not None:
+                key, numbers = family
+                families.setdefault(key, []).append((r, dict(numbers)))
+        for members in families.values():
+            if len(members) >= FEW:
+                start = time.perf_counter()
+                found |= self._answer_family(t, members, moments, weights)
+                seconds[[r for r, _ in members]] = (time.perf_counter() - start) / len(members)
+        for r, moment in moments.items():
+            if r not in found:
+                start = time.perf_counter()
+                found[r] = self._answer(t, self.strategies[r], moment)
+                seconds[r] = time.perf_counter() - start
         problems = {r: target for r, target in found.items() if isinstance(target, Problem)}
         if problems:
             start = time.perf_counter()
             warm = [state.last[r] for r in problems]
             found |= dict(zip(problems, optimize_many(list(problems.values()), warm_start=warm), strict=True))
             seconds[list(problems)] += (time.perf_counter() - start) / len(problems)
-        for r, answer in found.items():
-            self._decide(t, r, answer, moments[r], float(seconds[r]))
+        for r in moments:
+            self._decide(t, r, found[r], moments[r], float(seconds[r]))
+
+    def _answer_family(
+        self,
+        t: int,
+        members: list[tuple[int, dict[str, Any]]],
+        moments: dict[int, Moment],
+        weights: FloatArray,
+    ) -> dict[int, Answer]:
+        """Answers of runs whose problems differ in a few numbers; what the first has no problem for, none has."""
+        runs = [r for r, _ in members]
+        problem = self._answer(t, self.strategies[runs[0]], moments[runs[0]])
+        if not isinstance(problem, Problem):
+            return dict.fromkeys(runs, problem)
+        answers = answer_family(problem, [numbers for _, numbers in members], weights[runs], self.plan.tape.assets)
+        return dict(zip(runs, answers, strict=True))
 
     def _answer(self, t: int, strategy: Strategy, moment: Moment) -> Target | PortfolioOptError:
         """What a strategy says; an error of the library where it has no answer."""
@@ -91,7 +120,7 @@ class Decisions:
             "Result, a Series of weights, or None"
         )
 
-    def _decide(self, t: int, r: int, answer: Target | PortfolioOptError, moment: Moment, seconds: float) -> None:
+    def _decide(self, t: int, r: int, answer: Answer, moment: Moment, seconds: float) -> None:
         """Turn an answer into a target and note it; where there is none, fall back."""
         fallback, reason = "", "a day of decision"
         details: dict[str, Any] = {}
@@ -109,7 +138,10 @@ class Decisions:
             else:
                 note(self.state, t, r, fallback=fallback, reason="no new target", seconds=seconds, **details)
             return
-        if isinstance(answer, Result):
+        target: pd.Series | FloatArray
+        if isinstance(answer, Answered):
+            target, details = answer.weights, answer.details
+        elif isinstance(answer, Result):
             assert answer.weights is not None
             if not fallback:
                 self.state.last[r] = answer
@@ -146,10 +178,14 @@ class Decisions:
             return pd.Series(dtype=np.float64), "cash"
         return None, "hold"
 
-    def _checked(self, target: pd.Series, t: int) -> FloatArray:
+    def _checked(self, target: pd.Series | FloatArray, t: int) -> FloatArray:
         """Target weights over all assets (N,)."""
         assets = self.plan.tape.assets
-        wanted = target_array(target, assets, credit=self.plan.credit)
+        if isinstance(target, np.ndarray):
+            wanted = target
+            check_total(wanted, credit=self.plan.credit)
+        else:
+            wanted = target_array(target, assets, credit=self.plan.credit)
         unknown = (wanted != 0.0) & np.isnan(self.plan.tape.prices[t])
         if unknown.any():
             raise InputError(f"the target names {some(assets[unknown])}, which has had no price yet")
@@ -227,9 +263,8 @@ def predicted(result: Result) -> dict[str, Any]:
         said["expected_return"] = float(scenarios.mean_array() @ result.weights.to_numpy())
     for beta, worst in list(result.tails.items())[:1]:
         said |= {"beta": beta, "var": worst.var, "cvar": worst.cvar}
-    spoken = re.match(r"(\d+)", scenarios.horizon or "")
-    said["horizon"] = float(spoken.group(1)) if spoken else float("nan")
-    said["binding"] = "; ".join(name if n == 1 else f"{name} ({n})" for name, n in result.binding.items())
+    said["horizon"] = horizon_of(result.problem)
+    said["binding"] = in_words(result.binding)
     return said
 
 

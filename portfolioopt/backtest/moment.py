@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -13,10 +13,12 @@ from portfolioopt.costs import CostModel
 from portfolioopt.data import MarketData
 from portfolioopt.data.checks import date_text
 from portfolioopt.errors import InputError, unknown_names
+from portfolioopt.labels import FloatArray
 from portfolioopt.problem import Expression, Problem
 from portfolioopt.solve import Result
 
 T = TypeVar("T")
+Labelled: TypeAlias = tuple[FloatArray, pd.Index]
 
 Target: TypeAlias = "Problem | Result | pd.Series | None"
 
@@ -28,19 +30,19 @@ class Moment:
     """
 
     __slots__ = (
+        "_holdings",
         "_market",
         "_memory",
         "_quotes",
+        "_targets",
         "_training",
         "cash",
         "costs",
         "date",
-        "holdings",
         "last",
         "nav",
         "run_seed",
         "sample_seed",
-        "targets",
     )
 
     def __init__(
@@ -48,12 +50,12 @@ class Moment:
         date: pd.Timestamp,
         market: MarketData | None,
         *,
-        holdings: pd.Series,
+        holdings: pd.Series | Labelled,
         nav: float,
         cash: float,
         sample_seed: int,
         run_seed: int = 0,
-        targets: pd.Series | None = None,
+        targets: pd.Series | Labelled | None = None,
         last: Result | None = None,
         costs: CostModel | None = None,
         quotes: pd.DataFrame | None = None,
@@ -66,8 +68,7 @@ class Moment:
         self._memory: dict[Hashable, Any] = {} if memory is None else memory
         self._training = training
         self._quotes = quotes
-        self.holdings = holdings
-        """Weights after drift, as fractions of NAV, of what is held (zero for other assets that are known)."""
+        self._holdings = holdings
         self.nav = nav
         """Net asset value in account currency."""
         self.cash = cash
@@ -76,12 +77,30 @@ class Moment:
         """A seed for this session, the same for all runs on the same history: what is drawn with it is repeatable."""
         self.run_seed = run_seed
         """A seed for the whole history, for random numbers that stay the same from session to session."""
-        self.targets = targets
-        """The strategy's last targets; None the first time."""
+        self._targets = targets
         self.last = last
         """Result behind the last targets, for a warm start; None where there was none."""
         self.costs = costs
         """What trades are charged; None where they are free."""
+
+    @property
+    def holdings(self) -> pd.Series:
+        """Weights after drift, as fractions of NAV, of what is held (zero for other assets that are known)."""
+        if not isinstance(self._holdings, pd.Series):
+            self._holdings = _series(self._holdings)
+        return self._holdings
+
+    @property
+    def targets(self) -> pd.Series | None:
+        """The strategy's last targets; None the first time."""
+        if self._targets is not None and not isinstance(self._targets, pd.Series):
+            self._targets = _series(self._targets)
+        return self._targets
+
+    @property
+    def first(self) -> bool:
+        """Whether the strategy has had no target yet."""
+        return self._targets is None
 
     @property
     def market(self) -> MarketData:
@@ -176,6 +195,10 @@ class Moment:
         return self._quotes.iloc[self._quotes.index.get_indexer(assets)].set_axis(assets)
 
 
+def _series(labelled: Labelled) -> pd.Series:
+    return pd.Series(labelled[0], index=labelled[1], name="weight")
+
+
 class Strategy(ABC):
     """Something that has a target for a book, given what is known."""
 
@@ -183,6 +206,15 @@ class Strategy(ABC):
     def warmup(self) -> int:
         """Sessions with prices that it needs before its first target."""
         return 1
+
+    def family(self, moment: Moment) -> tuple[Hashable, Mapping[str, Any]] | None:
+        """Whose problem this strategy's resembles, and in what it differs; None where it stands for itself.
+
+        Strategies with the same key have problems that differ in the holdings and in these inputs only, named as in
+        :func:`portfolioopt.sweep`; they are solved in one call, so that a hundred parameter sets take little more than
+        one.
+        """
+        return None
 
     @abstractmethod
     def target(self, moment: Moment) -> Target:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,10 +99,32 @@ class MeanCVaR(Strategy):
         """The window, and the price before it."""
         return self.window + 1
 
+    def family(self, moment: Moment) -> tuple[Hashable, Mapping[str, Any]] | None:
+        """Runs that differ in risk aversion, bounds, turnover and planned costs share scenarios and structure."""
+        if self.cost_bps is None and moment.costs is not None and moment.costs.grows_with_size:
+            return None  # the forecast depends on the size of each book
+        capped = self.turnover is not None and not moment.first
+        key = (MeanCVaR, *self._recipe, self.beta, self.holding, self.constraints, self.cost_bps is None, capped)
+        numbers: dict[str, Any] = {
+            "CVaR.weight": self.risk_aversion,
+            "Bounds.lower": self.lower,
+            "Bounds.upper": self.upper,
+        }
+        if self.cost_bps is not None:
+            numbers["ProportionalCost.bps"] = self.cost_bps
+        if capped:
+            numbers["Turnover.limit"] = self.turnover
+        return key, numbers
+
+    @property
+    def _recipe(self) -> tuple[Hashable, ...]:
+        """What the scenarios depend on."""
+        return self.window, self.scenarios, self.horizon, self.block_length, self.mean
+
     def target(self, moment: Moment) -> Target:
         """The problem of this session."""
         scenarios, mean = moment.shared(
-            ("mean-cvar", self.window, self.scenarios, self.horizon, self.block_length, self.mean),
+            ("mean-cvar", *self._recipe),
             lambda: self._estimated(moment),
         )
         assets = scenarios.assets
@@ -116,7 +139,7 @@ class MeanCVaR(Strategy):
             Bounds(_known(self.lower, assets), _known(self.upper, assets)),
             *self.constraints,
         ]
-        if self.turnover is not None and moment.targets is not None:  # a book of cash has to be invested first
+        if self.turnover is not None and not moment.first:  # a book of cash has to be invested first
             constraints.append(Turnover(self.turnover))
         return Problem(scenarios, objective, constraints, holdings=moment.holdings_of(assets))
 
@@ -171,7 +194,7 @@ class BuyAndHold(Strategy):
 
     def target(self, moment: Moment) -> Target:
         """The weights the first time, then None."""
-        if moment.targets is not None:
+        if not moment.first:
             return None
         return EqualWeight().target(moment) if self.weights is None else pd.Series(self.weights, dtype=np.float64)
 

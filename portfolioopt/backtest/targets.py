@@ -27,11 +27,17 @@ def target_array(target: pd.Series, assets: pd.Index, *, credit: bool = False) -
     values = target.to_numpy(dtype=np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"the target is not finite for {some(target.index[~np.isfinite(values)])}")
-    if values.sum() > 1.0 + _CREDIT and not credit:
-        raise InputError(
-            f"the target sums to {values.sum():.6g}, so that {values.sum() - 1.0:.2%} of NAV would have to be "
-            "borrowed; scale it, or allow that with credit=True"
-        )
+    check_total(values, credit=credit)
     wanted = np.zeros(len(assets))
     wanted[places] = values
     return wanted
+
+
+def check_total(weights: FloatArray, *, credit: bool) -> None:
+    """Refuse more than there is, without credit."""
+    total = float(weights.sum())
+    if total > 1.0 + _CREDIT and not credit:
+        raise InputError(
+            f"the target sums to {total:.6g}, so that {total - 1.0:.2%} of NAV would have to be borrowed; scale it, or "
+            "allow that with credit=True"
+        )

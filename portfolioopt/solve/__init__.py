@@ -11,3 +11,5 @@ from .sweep import Sweep as Sweep
 from .sweep import frontier as frontier
 from .sweep import sweep as sweep
 from .together import optimize_many as optimize_many
+from .what_ifs import WhatIfs as WhatIfs
+from .what_ifs import what_ifs as what_ifs

@@ -21,6 +21,7 @@ IntArray: TypeAlias = npt.NDArray[np.intp]
 
 FIELDS = [name for name in HingeProgram.__dataclass_fields__ if name not in ("returns", "start")]
 _CLOSE = 1e-12  # what equal pieces may differ by, relative to the largest number of them
+_SMALL = 1e-3  # numbers below are compared as if they were so large
 _RECENT = 16  # values that a new one is compared with
 
 
@@ -40,6 +41,14 @@ class Column:
     def number(self, rows: IntArray) -> IntArray:
         """Which of the values some points have."""
         return np.zeros(len(rows), np.intp) if self.index is None else self.index[rows]
+
+    def over(self, other: Column, entries: npt.NDArray[np.bool_]) -> Column:
+        """Another column in some blocks or rows (B,), and this one in the others."""
+        count = next((len(index) for index in (self.index, other.index) if index is not None), 1)
+        rows = np.arange(count)
+        wide = entries.reshape(-1, *[1] * (self.pool.ndim - 2))
+        values = np.where(wide, other.at(rows), self.at(rows))
+        return Column(values, None if len(values) == 1 else rows)
 
     @classmethod
     def one(cls, value: Any) -> Column:
@@ -121,7 +130,8 @@ def signature(compiled: Compiled) -> Hashable:
     lines = tuple(
         (g.constraint, g.names, g.kind, g.sense, g.index.tobytes(), g.soft, g.scale == 0.0) for g in compiled.lines
     )
-    return p.shape, capped, terms, lines, compiled.holdings is None
+    kind = compiled.own_rows, len(compiled.curves), len(compiled.integer), compiled.holdings is None
+    return p.shape, capped, terms, lines, kind
 
 
 def alike(one: Any, other: Any) -> bool:
@@ -156,8 +166,12 @@ def agree(one: Any, other: Any) -> bool:
     if isinstance(other, np.ndarray):
         if np.shape(one) != other.shape:
             return False
-        size = float(np.abs(np.where(np.isfinite(other), other, 0.0)).max(initial=1e-3))
-        return bool(np.allclose(one, other, rtol=0.0, atol=_CLOSE * size))
+        same = one == other
+        if same.all():
+            return True
+        size = max(float(np.abs(other[np.isfinite(other)]).max(initial=0.0)), _SMALL)
+        with np.errstate(invalid="ignore"):
+            return bool((same | (np.abs(one - other) <= _CLOSE * size)).all())
     if isinstance(one, ScenarioSet) and isinstance(other, ScenarioSet):
         return one.source is other.source and np.array_equal(one.probabilities, other.probabilities)
     return alike(one, other)

@@ -7,7 +7,7 @@ another order. Measures that have no formula for arrays are evaluated one portfo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +26,14 @@ from portfolioopt.problem import (
     ShortExposure,
     TradedAmount,
 )
-from portfolioopt.problem.box import implied_box
 from portfolioopt.problem.measures import members
 from portfolioopt.problem.terms import Term, View, ordered
 from portfolioopt.scenarios import ScenarioSet
-from portfolioopt_kernels import Solution, exchange
+from portfolioopt_kernels import Solution
 
 from .certificate import RADIUS
 from .pieces import Batch, IntArray
+from .points_box import implied_boxes
 from .result import BINDING
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -205,7 +205,7 @@ def stand(batch: Batch, rows: IntArray, columns: FloatArray, solution: Solution)
     )
 
 
-def _only(batch: Batch, name: str, rows: IntArray) -> object:
+def _only(batch: Batch, name: str, rows: IntArray) -> Any:
     """A piece that all of the points agree on."""
     column = batch.columns[name]
     return column.pool[column.number(rows[:1])[0]]
@@ -308,16 +308,14 @@ def _paid(price: FloatArray, limit: FloatArray) -> FloatArray:
 
 
 def _box(batch: Batch, rows: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Bounds that hold for each column: its own, and where one is missing what all constraints imply."""
+    """Bounds that hold for each column: its own, and where one is missing what all constraints imply.
+
+    Its own may be looser than implied ones, which makes no difference with the multipliers of an optimum.
+    """
     low, high = batch.field("lower", rows), batch.field("upper", rows)
     if np.isfinite(low).all() and np.isfinite(high).all():
         return low, high
-    names = ("l1_rate", "l1_linear", "l1_reference", "l1_cap", "rows", "row_lower", "row_upper", "lower", "upper")
-    found = []
-    for row in rows:
-        one = np.array([row])
-        found.append(implied_box(exchange(batch.base.program, **{name: batch.field(name, one)[0] for name in names})))
-    return np.array([box[0] for box in found]), np.array([box[1] for box in found])
+    return implied_boxes(batch, rows)
 
 
 def _typical_size(batch: Batch, rows: IntArray, scenarios: ScenarioSet) -> FloatArray:

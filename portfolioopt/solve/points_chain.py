@@ -35,6 +35,8 @@ class Solved:
     certified: np.ndarray
     """Which of them meet the tolerances (K,); the others are not answers."""
     weights: FloatArray  # (K, N)
+    levels: tuple[float, ...]
+    """Confidence levels that their problems look at."""
     standing: Standing
     iterations: IntArray  # (K,)
 
@@ -95,7 +97,8 @@ def _certified(batch: Batch, rows: IntArray, solution: Solution, tolerance: floa
         standing = stand(batch, own, columns, part)
         good = (part.status == CONVERGED) & (np.abs(standing.gap) <= tolerance)
         good &= standing.max_violation <= VIOLATION_TOLERANCE
-        yield Solved(batch.points[own], good, columns[:, : batch.base.n_assets], standing, part.iterations)
+        levels = tuple(beta for beta, _ in batch.columns["levels"].pool[kind[1]])
+        yield Solved(batch.points[own], good, columns[:, : batch.base.n_assets], levels, standing, part.iterations)
 
 
 def _tidied(batch: Batch, rows: IntArray, weights: FloatArray) -> FloatArray:

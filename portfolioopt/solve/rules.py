@@ -4,7 +4,7 @@ r"""How pieces of a compiled problem follow from what is varied, where they foll
   over all limits of weights and trades.
 * Costs and turnovers have the holdings h as their reference, and a measure of trades
   :math:`a'(w - h) + \sum_i k_i |w_i - h_i|` adds :math:`-a'h` to the constant, or takes it from the room of a limit.
-* A cap, a weight or a limit is contained in pieces as it is, or with the other sign.
+* A cap, a weight or a limit is contained in pieces as it is, or as an affine function of it.
 
 None of them is relied on: whoever uses them compiles a few points and compares.
 """
@@ -31,9 +31,10 @@ from .pieces import Batch, Column
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.intp]
-Rule: TypeAlias = dict[str, tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]
+Rule: TypeAlias = dict[str, tuple[FloatArray, FloatArray, FloatArray, float]]  # sign, or slope from a first point
 
 PROBES = 3  # values that an axis of numbers is compiled for
+_STRAIGHT = 1e-14  # relative distance from a line that is rounding
 _UNIT = 1.5  # trade limits beyond are checked against the holdings of each point (see problem.units)
 
 
@@ -47,31 +48,44 @@ def plain_numbers(axis: Axis, kept: Sequence[int]) -> bool:
 
 
 def number_rule(whole: dict[str, Any], found: dict[float, dict[str, Any] | None]) -> Rule | None:
-    """Where pieces contain the number itself, and where its negative, judged by what some numbers change.
+    """How pieces follow a number, judged by the least, the greatest and one between; None where they do not.
 
-    `found` has the least and the greatest number and one between; None where something else changes.
+    A maximum or minimum of affine functions that is affine through these three is affine all along.
     """
     parts = {value: part for value, part in found.items() if part is not None}
     if len(parts) < PROBES or len(parts) < len(found):
         return None
+    low, middle, high = sorted(parts)
+    share = (middle - low) / (high - low)
     rule: Rule = {}
     for name in dict.fromkeys(name for part in parts.values() for name in part):
         base = whole[name]
         if not isinstance(base, np.ndarray):
             return None
-        values = {value: part.get(name, base) for value, part in parts.items()}
-        same = np.all([array == base for array in values.values()], axis=0)
-        plus = ~same & np.all([array == value for value, array in values.items()], axis=0)
-        minus = ~same & np.all([array == -value for value, array in values.items()], axis=0)
-        if not (same | plus | minus).all():
+        arrays = {value: part.get(name, base) for value, part in parts.items()}
+        sign = np.where(
+            np.all([array == value for value, array in arrays.items()], axis=0),
+            1.0,
+            np.where(np.all([array == -value for value, array in arrays.items()], axis=0), -1.0, 0.0),
+        )
+        first, last = arrays[low], arrays[high]
+        with np.errstate(invalid="ignore"):
+            slope = np.where(first == last, 0.0, (last - first) / (high - low))
+            line = np.where(slope == 0.0, first, first + share * (last - first))
+            size = np.maximum(np.abs(first), np.abs(last))
+            straight = (line == arrays[middle]) | (np.abs(line - arrays[middle]) <= _STRAIGHT * size)
+        if not straight.all():
             return None
-        rule[name] = plus, minus
+        rule[name] = sign, slope, first, low
     return rule
 
 
-def ruled(whole: dict[str, Any], rule: Rule, value: float) -> dict[str, Any]:
+def ruled(rule: Rule, value: float) -> dict[str, Any]:
     """The pieces that a number changes."""
-    return {name: np.where(plus, value, np.where(minus, -value, whole[name])) for name, (plus, minus) in rule.items()}
+    return {
+        name: np.where(sign != 0.0, sign * value, np.where(slope == 0.0, first, first + (value - low) * slope))
+        for name, (sign, slope, first, low) in rule.items()
+    }
 
 
 # -- bounds ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from portfolioopt.errors import InputError, SolveError
-from portfolioopt.problem import Compiled, CVaR, ExpectedReturn, Objective, Problem, ReturnTarget
+from portfolioopt.problem import Compiled, CVaR, ExpectedReturn, Lines, Objective, Problem, ReturnTarget
 from portfolioopt.problem.terms import Term
 from portfolioopt_kernels import Solution, exchange
 
@@ -27,12 +27,16 @@ from .axes import Axis, axis, changed
 from .certificate import Certificate
 from .engine import Chain
 from .optimize import optimize
+from .pieces import alike
+from .points import Points
+from .points_chain import Solved, solved
 from .result import Result, Status, binding_prices
 from .together import CHUNK, chainable, good_enough, structure
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 _LOOSE = {"program.start"}  # pieces of which any will do
+_BOUNDS = "bounds"  # stands for all limits of single weights: of two the tighter one counts, so one axis may move them
 
 
 class Sweep:
@@ -306,6 +310,7 @@ class _Variants:
                     break
                 merged |= moved
             else:
+                merged.pop(_BOUNDS, None)
                 return _assemble(self.problem.compiled, merged)
         return _problem(self.problem, self.axes, position).compiled
 
@@ -317,7 +322,12 @@ class _Variants:
             if pieces.keys() != self.base.keys():
                 self._single[key] = None
             else:
-                self._single[key] = {name: value for name, value in pieces.items() if not _same(value, self.base[name])}
+                changes = {name: value for name, value in pieces.items() if not alike(value, self.base[name])}
+                if any(name in changes for name in ("program.lower", "program.upper")) or any(
+                    isinstance(value, Lines) and value.kind in ("weight", "trade") for value in changes.values()
+                ):
+                    changes[_BOUNDS] = True
+                self._single[key] = changes
         return self._single[key]
 
 
@@ -344,18 +354,6 @@ def _assemble(base: Compiled, moved: dict[str, Any]) -> Compiled:
     return replace(base, program=exchange(base.program, **program), terms=tuple(terms), lines=tuple(lines), **rest)
 
 
-def _same(one: Any, other: Any) -> bool:
-    if one is other:
-        return True
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.shape == other.shape and bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f"))
-    if type(one) is not type(other):
-        return False
-    if is_dataclass(one) and not isinstance(one, type):
-        return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
-    return bool(one == other)
-
-
 # -- solving -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Point:
@@ -376,7 +374,6 @@ def _solve(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Records of all points, in the order in which they are done."""
     s = problem.scenarios.n_scenarios
-    variants = _Variants(problem, axes, len(positions))
     source = problem.scenarios.source
     chained = not _replaces_scenarios(axes) and chainable(problem, _window_length(axes, s))
     if not chained:
@@ -396,6 +393,19 @@ def _solve(
         result = optimize(_problem(problem, axes, positions[number]), tolerance=tolerance, raise_on_failure=False)
         return _record(result, limits)
 
+    if not limits and not any(a.name == "scenarios" for a in axes):
+        rank = np.empty(len(order), np.intp)
+        rank[order] = np.arange(len(order))
+        points = Points(problem, axes, np.array(positions, np.intp), rank)
+        for batch in points.batches():
+            for part in solved(batch, rank, tolerance, workers):
+                for i, number in enumerate(part.points.tolist()):
+                    yield number, _row_of(part, i) if part.certified[i] else again(number)
+        for number in points.alone:
+            yield number, again(number)
+        return
+
+    variants = _Variants(problem, axes, len(positions))
     if workers is None:
         workers = (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
     workers = max(1, min(workers, len(order) // (2 * CHUNK)))
@@ -465,6 +475,24 @@ def _certified(compiled: Compiled, solution: Solution, tolerance: float, limits:
     held = weights[: compiled.n_assets]
     row = _row(Status.optimal, "", c, held, compiled, cvars, int(solution.iterations))
     return row | {"limits": binding_prices(compiled, evaluation, held)} if limits else row
+
+
+def _row_of(part: Solved, i: int) -> dict[str, Any]:
+    """The record of one of some points that were solved together."""
+    found = part.standing
+    return {
+        "status": Status.optimal.name,
+        "objective": float(found.objective[i]),
+        "bound": float(found.bound[i]),
+        "gap": float(found.gap[i]),
+        "max_violation": float(found.max_violation[i]),
+        "worst_constraint": found.worst_constraint[i],
+        "expected_return": float(found.expected_return[i]),
+        "cvars": {beta: float(found.cvar[beta][i]) for beta in part.levels},
+        "iterations": int(part.iterations[i]),
+        "message": "",
+        "weights": part.weights[i],
+    }
 
 
 def _record(result: Result, limits: bool) -> dict[str, Any]:
