@@ -339,6 +339,13 @@ def _(m: Market) -> Measured:
     )
 
 
+@measure("active variance")
+def _(m: Market) -> Measured:
+    return Measured(
+        po.ActiveVariance(m.series(m.b), m.covariance), lambda w: float((w - m.b) @ m.cov @ (w - m.b)), price=30.0
+    )
+
+
 @measure("ellipsoid of means")
 def _(m: Market) -> Measured:
     omega = m.cov / 20.0
