@@ -8,7 +8,6 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-import scipy.optimize
 
 from portfolioopt.errors import InputError, unknown_names
 from portfolioopt.estimate.quadratic import QuadraticForm
@@ -316,7 +315,9 @@ def _constrained(
             f"{who}: under these constraints the weights cannot be made to sum to {total:g} by risk budgets; widen the "
             "bounds"
         )
-    level = guess if low == high else cast("float", scipy.optimize.brentq(excess, low, high, xtol=1e-9))
+    from scipy.optimize import brentq  # takes an eighth of a second to import
+
+    level = guess if low == high else cast("float", brentq(excess, low, high, xtol=1e-9))
     result = solved(float(np.exp(level)), [budget])
     assert result.weights is not None
     variance, product = form(result.weights.to_numpy())
