@@ -211,8 +211,7 @@ class Strategy(ABC):
         """Whose problem this strategy's resembles, and in what it differs; None where it stands for itself.
 
         Strategies with the same key have problems that differ in the holdings and in these inputs only, named as in
-        :func:`portfolioopt.sweep`; they are solved in one call, so that a hundred parameter sets take little more than
-        one.
+        :func:`portfolioopt.sweep`; they are solved in one call as arrays, see :func:`portfolioopt.what_ifs`.
         """
         return None
 

@@ -34,8 +34,7 @@ class MeanCVaR(Strategy):
     r"""Mean-CVaR on resampled recent history, fully invested.
 
     Where history is resampled, the random numbers stay the same from decision to decision: as the window moves on, only
-    those scenarios change that its oldest sessions are in. Draws made anew each time would be traded on: with 500 of
-    them two thirds of the turnover were noise.
+    those scenarios change that its oldest sessions are in. Draws made anew each time would be traded on.
 
     .. math:: \max_w\; \mu'w - \lambda\,\mathrm{CVaR}_\beta(w) - \frac{\text{cost}(w - h)}{m}, \qquad
               \sum_i w_i = 1,\; l \le w \le u
